@@ -296,7 +296,8 @@ def bars(title: str, values: Sequence[tuple[str, float, float]], path: Path, fir
             f'<text x="{left + max(value, end) * scale + 8:.1f}" y="{y + 15}">{number(value)}</text>',
         ]
     style = 'font-family="ui-sans-serif,system-ui,sans-serif" font-size="13" fill="#334155"'
-    box = f'viewBox="0 0 {left + width + 60} {len(values) * height + 52}"'
+    whole = left + width + 60, len(values) * height + 52
+    box = f'width="{whole[0]}" height="{whole[1]}" viewBox="0 0 {whole[0]} {whole[1]}"'
     ground = '<rect width="100%" height="100%" rx="6" fill="#f8fafc"/>'
     path.write_text("\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {box} {style}>', ground, *parts, "</svg>\n"]))
 

@@ -13,7 +13,8 @@ def svg(width: int, height: int, *parts: str) -> str:
     ground = f'<rect width="{width}" height="{height}" rx="6" fill="#f8fafc"/>'
     style = f'font-family="ui-sans-serif,system-ui,sans-serif" font-size="13" fill="{INK}"'
     body = "\n".join([ground, *parts])
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {style}>\n{body}\n</svg>\n'
+    box = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {box} {style}>\n{body}\n</svg>\n'
 
 
 def grid(x: float, y: float, columns: int, rows: int, cell: float, colour: str = SOFT) -> str:
@@ -41,7 +42,7 @@ def window() -> str:
     """A window of a grid of pixels: borders, centres, half-open slices."""
     left, top, cell = 60, 46, 50
     numbers = [text(left + k * cell, top - 10, str(k)) for k in range(8)]
-    numbers += [text(left - 14, top + k * cell + 5, str(k)) for k in range(6)]
+    numbers += [text(left + 7 * cell + 14, top + k * cell + 5, str(k)) for k in range(6)]
     inside = [
         f'<circle cx="{left + (x + 0.5) * cell}" cy="{top + (y + 0.5) * cell}" r="3" fill="{TEAL}"/>'
         for y in (1, 2)
@@ -49,7 +50,7 @@ def window() -> str:
     ]
     beyond = box(left - cell, top + 3 * cell, 2 * cell, 2 * cell, SAND)
     return svg(
-        680,
+        790,
         330,
         grid(left, top, 7, 5, cell),
         *numbers,
@@ -57,13 +58,13 @@ def window() -> str:
         beyond,
         *inside,
         text(left + 3.5 * cell, 20, "x: borders of pixels"),
-        text(440, 90, "y=slice(1, 3), x=slice(2, 5)", "start", TEAL),
-        text(440, 112, "2 rows, 3 columns; the stops are outside", "start"),
-        text(440, 142, "The first pixel has its centre at", "start"),
-        text(440, 160, "y = 1.5, x = 2.5.", "start"),
-        text(440, 210, "y=slice(3, 5), x=slice(-1, 1)", "start", SAND),
-        text(440, 232, "reaches beyond the image: one column", "start"),
-        text(440, 250, "is padded, and `valid` is False there", "start"),
+        text(470, 90, "y=slice(1, 3), x=slice(2, 5)", "start", TEAL),
+        text(470, 112, "2 rows, 3 columns; the stops are outside", "start"),
+        text(470, 142, "The first pixel has its centre at", "start"),
+        text(470, 160, "y = 1.5, x = 2.5.", "start"),
+        text(470, 210, "y=slice(3, 5), x=slice(-1, 1)", "start", SAND),
+        text(470, 232, "reaches beyond the image: one column", "start"),
+        text(470, 250, "is padded, and `valid` is False there", "start"),
     )
 
 
@@ -83,7 +84,7 @@ def levels() -> str:
         text(300, 212, "8 x 8, 4 x 4 and 2 x 2 pixels are read, never more.", "start"),
         text(300, 240, "At scale 0.4 it is read from level 1, and resampled once.", "start"),
     ]
-    return svg(680, 290, *parts)
+    return svg(740, 290, *parts)
 
 
 def warps() -> str:

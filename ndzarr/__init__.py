@@ -1,7 +1,8 @@
 """Fast random access to small windows of large images and videos.
 
-Public are the names of `__all__` and the modules `categories`, `errors`, `targets`, `torch` (needs PyTorch), `toydata`
-and `viz`.  What needs heavier packages is imported when it is first used, so that `import ndzarr` stays light.
+Public are the names of `__all__` and the modules `adapters`, `categories`, `errors`, `targets`, `torch` (needs
+PyTorch), `toydata` and `viz`.  What needs heavier packages is imported when it is first used, so that `import ndzarr`
+stays light.
 `ndzarr.cli` and `ndzarr.ndsampler_compat` are imported by name.
 """
 
@@ -44,7 +45,7 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = ("categories", "errors", "targets", "torch", "toydata", "viz")
+_MODULES = ("adapters", "categories", "errors", "targets", "torch", "toydata", "viz")
 
 _LAZY = {
     "CocoSampler": "ndzarr.coco_sampler",

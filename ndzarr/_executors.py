@@ -306,9 +306,14 @@ def _connected(address: str) -> Any:
     except ImportError:
         message = f"scheduler={address!r} needs dask.distributed"
         raise OptionError(message, key="scheduler", hint="Run pip install distributed") from None
+    client = distributed.Client.__new__(distributed.Client)
     try:
-        return distributed.Client(address, set_as_default=False)
+        distributed.Client.__init__(client, address, set_as_default=False)
+        return client
     except (OSError, ValueError) as error:
+        # Else the garbage collector closes it, and waits for ever if it comes while another client starts: both need
+        # the same lock of distributed, in one thread.
+        distributed.Client.__del__(client)
         raise OptionError(
             f"scheduler={address!r}: no dask scheduler answers there ({error})",
             key="scheduler",

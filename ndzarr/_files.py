@@ -747,12 +747,23 @@ class FileId(NamedTuple):
             held = DESCRIPTORS[self]  # a name of its own: what another thread drops must not be closed yet
             found = held.read(offset, out)
         except OSError as error:
-            self.check()
-            message = f"{self.path}: the file cannot be read ({error.strerror})"
-            raise StoreError(message, path=self.path, hint="Check the disk") from error
+            raise self._unreadable(error) from error
         self.check()
         if found != out.size:
             raise DamagedError(f"the file ends within bytes {offset} to {offset + out.size}", path=self.path)
+
+    def opened(self) -> OpenFile:
+        """Return the open file; whoever reads from it calls `check` afterwards.  Raises as `read`."""
+        try:
+            return DESCRIPTORS[self]
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        """Return the error of a file that cannot be read; raises that of one that was changed."""
+        self.check()
+        message = f"{self.path}: the file cannot be read ({error.strerror})"
+        return StoreError(message, path=self.path, hint="Check the disk")
 
     def close(self) -> None:
         """Close the file as soon as nobody reads from it; the next read opens it again."""
@@ -771,7 +782,7 @@ def buffer(name: str, count: int) -> Bytes:
 
 
 class OpenFile:
-    """An open file, closed when nobody reads from it any more."""
+    """An open file with the descriptor `fd`, closed when nobody refers to it any more."""
 
     __slots__ = ("fd", "lock")
 

@@ -31,7 +31,7 @@ def test_errors_carry_what_they_are_about(tmp_path):
 
 
 def test_the_package_lists_its_public_names_once_and_nothing_else():
-    modules = {"categories", "errors", "targets", "torch", "toydata"}
+    modules = {"adapters", "categories", "errors", "targets", "torch", "toydata", "viz"}
     assert set(dir(ndzarr)) == {*ndzarr.__all__, *modules, "__version__"}
     assert len(dir(ndzarr)) == len(set(dir(ndzarr)))
     assert all(hasattr(ndzarr, name) for name in set(dir(ndzarr)) - {"torch"})

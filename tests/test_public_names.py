@@ -19,7 +19,7 @@ from ndzarr.targets.accessor import SourceTargets, Targets
 
 FILE = Path(__file__).with_name("public_names.txt")
 TORCH = ["ndzarr.torch"] if find_spec("torch") else []
-PLAIN = ("categories", "errors", "ndsampler_compat", "toydata", "viz")
+PLAIN = ("adapters", "categories", "errors", "ndsampler_compat", "toydata", "viz")
 MODULES = ["ndzarr", *sorted([f"ndzarr.{name}" for name in PLAIN] + TORCH)]
 ATTRIBUTES = {
     "CocoSampler.targets": Targets,

@@ -29,6 +29,8 @@ from ndzarr._remote.stores import ObjectInfo, Range
 
 FOLDER = "remote"
 """Directory of the ranges in a cache."""
+_LATEST = "latest"
+"""The version by which the tag of an object is kept."""
 _TAIL = struct.Struct("<HI")
 _RESIDUE = 0x48674BC7
 """The crc32c of any bytes followed by their own crc32c."""
@@ -105,6 +107,17 @@ class DiskCache:
             full, self._added = self._added >= self.max_bytes // _SHARE, self._added % max(1, self.max_bytes // _SHARE)
         if full:
             self.prune(self.max_bytes)
+
+    def latest(self, r: Range) -> str | None:
+        """Return the tag of the version of an object that was kept last, if it is still kept."""
+        found = self.get(r._replace(tag=None, version=_LATEST))
+        tag = None if found is None else found[1].tag
+        return tag if tag is not None and self.holds(r._replace(tag=tag)) else None
+
+    def put_latest(self, r: Range, data: Bytes, info: ObjectInfo) -> None:
+        """Keep an object by its tag, and which tag that is."""
+        self.put(r._replace(tag=info.tag), data, info)
+        self.put(r._replace(tag=None, version=_LATEST), data[:0], info)
 
     def drop(self, r: Range) -> None:
         """Remove what is kept of an object in the version that a range names."""

@@ -11,7 +11,7 @@ Ranges of many objects, fetched together and returned as they land.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -109,7 +109,7 @@ class _Flight:
     """Requests of one call."""
 
     def __init__(self, ranges: Sequence[Range]) -> None:
-        self._ranges = ranges
+        self._ranges = list(ranges)
         self._landed: SimpleQueue[Job] = SimpleQueue()
         self._flying: dict[Job, Request] = {}
         self._pieces: dict[int, tuple[Bytes, int]] = {}
@@ -119,6 +119,12 @@ class _Flight:
         cached: deque[int] = deque()
         missing: list[int] = []
         for i, r in enumerate(self._ranges):
+            if r.session is not None:
+                tag = _SEEN.get((r.session, r.path))
+                if tag == "":
+                    yield Landed(i, _NOTHING, ABSENT)
+                    continue
+                self._ranges[i] = r = r._replace(tag=tag)
             cache = _cache_of(r)
             (cached if cache is not None and cache.holds(r) else missing).append(i)
         queue = deque(planned([self._ranges[i] for i in missing]))
@@ -148,7 +154,20 @@ class _Flight:
             self._refill(queue)
             first = self._ranges[request.ranges[0]]
             if isinstance(job.error, Failed) and job.error.kind == "missing" and first.optional:
+                if first.session is not None and disk_cache(first.store.settings) is not None:
+                    _note(first, "")
                 yield from (Landed(i, _NOTHING, ABSENT) for i in request.ranges)
+            elif isinstance(job.error, Failed) and job.error.kind == "unchanged":
+                [i] = request.ranges
+                self._ranges[i] = r = first._replace(tag=job.args[1])
+                _note(r, job.args[1])
+                cache = _cache_of(r)
+                held = None if cache is None else cache.get(r)
+                if held is None:  # dropped or damaged meanwhile
+                    queue.append(request)
+                    self._refill(queue)
+                else:
+                    yield Landed(i, *held)
             elif job.error is not None:
                 error = explained(first.store, job)
                 known = isinstance(error, MissingError) and first.end is not None  # that it was written
@@ -166,7 +185,11 @@ class _Flight:
             expected = None
             if request.start is not None and request.start >= 0 and request.stop is not None:
                 expected = request.stop - request.start
-            job = r.store.job("get", (r.path, request.start, request.stop), self._landed.put, expected)
+            tag = _latest(r) if r.session is not None and r.tag is None else None
+            if tag is None:
+                job = r.store.job("get", (r.path, request.start, request.stop), self._landed.put, expected)
+            else:
+                job = r.store.job("get_unless", (r.path, tag), self._landed.put)
             self._flying[job] = request
             jobs.append(job)
         if jobs:
@@ -209,13 +232,35 @@ class _Flight:
         if r.end is not None and data[-len(r.end) :].tobytes() != r.end:
             _forget(r)
             raise DamagedError.like(changed(r.store.url(r.path)))
-        if (cache := _cache_of(r)) is not None:
+        if r.session is not None and info.tag is not None:
+            if (cache := disk_cache(r.store.settings)) is not None:
+                cache.put_latest(r, data, info)
+                _note(r, info.tag)
+        elif (cache := _cache_of(r)) is not None:
             cache.put(r, data, info)
         return Landed(number, data, info)
 
     def cancel(self) -> None:
         if self._flying:
             engine().cancel(self._flying)
+
+
+_SEEN: dict[tuple[Hashable, str], str] = {}
+"""Session and path of objects to the tag that they had when they were asked for; '' for those that do not exist."""
+_MOST_SEEN = 1 << 20
+
+
+def _note(r: Range, tag: str) -> None:
+    if len(_SEEN) >= _MOST_SEEN:
+        _SEEN.clear()
+    _SEEN[r.session, r.path] = tag
+
+
+def _latest(r: Range) -> str | None:
+    """Return the tag of an object that is kept, if its server can be asked whether it is still that."""
+    cache = disk_cache(r.store.settings)
+    tag = None if cache is None or r.store.spec[0] != "obstore" else cache.latest(r)
+    return tag if tag is not None and tag.endswith('"') else None  # else it is a time
 
 
 def _forget(r: Range) -> None:

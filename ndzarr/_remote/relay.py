@@ -70,11 +70,20 @@ async def perform(store: Any, operation: str, args: tuple[Any, ...], data: Any =
 
 async def _get(store: Any, _: Any, path: str, start: int | None, stop: int | None) -> tuple[Any, Any]:
     """Return ((size, tag, where the bytes begin), bytes): from start to stop, the last -start, or all if it is None."""
-    import obstore
-
     options: Any = None
     if start is not None:
         options = {"range": {"suffix": -start} if start < 0 else (start, stop)}
+    return await _got(store, path, start, options)
+
+
+async def _get_unless(store: Any, _: Any, path: str, tag: str) -> tuple[Any, Any]:
+    """Return an object as `_get`, unless it has this tag, which is a failure of kind 'unchanged'."""
+    return await _got(store, path, None, {"if_none_match": tag})
+
+
+async def _got(store: Any, path: str, start: int | None, options: Any) -> tuple[Any, Any]:
+    import obstore
+
     result = await obstore.get_async(store, path, options=options)
     meta, (begin, end) = result.meta, result.range
     data = await result.bytes_async()
@@ -115,7 +124,14 @@ async def _delete(store: Any, _: Any, paths: list[str]) -> tuple[Any, Any]:
     return None, None
 
 
-_OPERATIONS: dict[str, Any] = {"get": _get, "head": _head, "list": _list, "put": _put, "delete": _delete}
+_OPERATIONS: dict[str, Any] = {
+    "get": _get,
+    "get_unless": _get_unless,
+    "head": _head,
+    "list": _list,
+    "put": _put,
+    "delete": _delete,
+}
 
 
 def _tag(meta: Any) -> str | None:
@@ -132,6 +148,7 @@ _KINDS = {
     "PermissionDeniedError": "denied",
     "UnauthenticatedError": "denied",
     "PreconditionError": "changed",
+    "NotModifiedError": "unchanged",
     "AlreadyExistsError": "exists",
     "InvalidPathError": "invalid",
     "UnknownConfigurationKeyError": "option",

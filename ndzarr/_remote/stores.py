@@ -11,7 +11,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -55,6 +55,11 @@ class Range(NamedTuple):
     """An object that does not exist raises nothing: its answer is `ABSENT`."""
     version: str | None = None
     """Changes with the object, for the cache on disk, where its tag is not known."""
+    session: Hashable = None
+    """
+    Something that an object of unknown version is read within, if not None.  Where there is a cache on the disk, it is
+    asked for once, and counts as unchanged from then on.
+    """
     end: bytes | None = None
     """The last bytes of the range when the object was written: others are damage, or of another version."""
 

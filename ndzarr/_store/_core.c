@@ -6,8 +6,10 @@
  *
  * 1. reads its bytes by position, or takes them where they are in memory,
  * 2. compares its crc32c,
- * 3. decodes it into a buffer, or into the output where a part is the whole chunk,
- * 4. copies its parts to where they belong.
+ * 3. decodes it into a buffer, or into the output where a part is the whole chunk; of formats that can stop early, as
+ *    far as parts want it,
+ * 4. undoes the order of bytes and the predictor, where parts want it,
+ * 5. copies its parts to where they belong.
  *
  * The decoders are functions of libraries that are installed with Python packages: `bind` is given their addresses, so
  * that nothing is linked here and no foreign header is needed. A chunk that is damaged, or that only the Python way
@@ -21,6 +23,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -164,7 +167,10 @@ static int start_thread(void) {
 #define AWAKE_US 100
 
 /* The columns of the tables; `core.py` writes them. */
-enum { KIND, CRC, DELTA, LAG, ROW, ITEM, FILL, FILL_HIGH, FORMAT_HEAD }; /* then the shape, then the strides */
+enum {
+    KIND, CRC, PREDICTOR, LAG, ROW, ITEM, FILL, FILL_HIGH, SWAP, EARLY, COLOUR, TABLES, TABLES_LENGTH, FORMAT_HEAD
+}; /* then the shape, then the strides */
+enum { NO_PREDICTOR, HORIZONTAL, FLOATING };
 enum { SOURCE, OFFSET, LENGTH, FORMAT, FIRST, STOP, CHUNK_WIDTH };
 enum { WINDOW, PART_HEAD }; /* then the start in the chunk, the start in the output, the size */
 
@@ -189,12 +195,23 @@ static const int64_t *part_of(const plan_t *plan, int64_t k) { return plan->part
 
 /* ------------------------------------------------------------------------------------------------ the decoders */
 
+#define HEAD_BYTES 256 /* at least those of a TIFF without its JPEG tables */
+
+/* A TIFF of one strip that has no pixels, by which libtiff knows how to decode those that it is given. */
+typedef struct {
+    void *tiff;
+    uint8_t *head;
+    size_t size, at; /* at: which byte of it libtiff reads next */
+    int complaints;  /* errors and warnings */
+} picture_t;
+
 /* What a thread needs to decode: buffers that grow, and contexts of libraries. */
 typedef struct scratch {
     struct scratch *next;
     uint8_t *memory[3];
     size_t room[3];
     void *zstd, *deflate;
+    picture_t pictures[2]; /* of LZW and JPEG: tiles alternate between them seldom */
 } scratch_t;
 
 enum { ENCODED, DECODED, SPARE };
@@ -215,31 +232,55 @@ static uint8_t *buffer(scratch_t *scratch, int which, size_t size) {
     return (uint8_t *)(start + BEGIN);
 }
 
-/* Functions of other libraries, in the order of `FUNCTIONS` in core.py. */
+typedef int (*complaint_t)(void *, void *, const char *, const char *, va_list);
+typedef int64_t (*transfer_t)(void *, void *, int64_t);
+
+/* Functions of other libraries, in the order of `_FUNCTIONS` in core.py. */
 static struct {
     uint32_t (*crc32c_value)(const uint8_t *, size_t);
     int (*blosc_decompress_ctx)(const void *, void *, size_t, int);
     void *(*ZSTD_createDCtx)(void);
     size_t (*ZSTD_decompressDCtx)(void *, void *, size_t, const void *, size_t);
+    size_t (*ZSTD_initDStream)(void *);
+    size_t (*ZSTD_decompressStream)(void *, void *, void *);
     void *(*libdeflate_alloc_decompressor)(void);
     int (*libdeflate_zlib_decompress)(void *, const void *, size_t, void *, size_t, size_t *);
+    void *(*TIFFOpenOptionsAlloc)(void);
+    void (*TIFFOpenOptionsFree)(void *);
+    void (*TIFFOpenOptionsSetErrorHandlerExtR)(void *, complaint_t, void *);
+    void (*TIFFOpenOptionsSetWarningHandlerExtR)(void *, complaint_t, void *);
+    void *(*TIFFClientOpenExt)(const char *, const char *, void *, transfer_t, transfer_t,
+                               uint64_t (*)(void *, uint64_t, int), int (*)(void *), uint64_t (*)(void *),
+                               int (*)(void *, void **, uint64_t *), void (*)(void *, void *, uint64_t), void *);
+    int (*TIFFSetField)(void *, uint32_t, ...);
+    int (*TIFFReadFromUserBuffer)(void *, uint32_t, void *, int64_t, void *, int64_t);
+    void (*TIFFClose)(void *);
 } library;
 
-/* A decoder returns where the `size` decoded bytes are, usually `to`; NULL if there are not exactly so many. */
-typedef const uint8_t *(*decoder_t)(scratch_t *, const uint8_t *from, size_t count, uint8_t *to, size_t size);
+/*
+ * A decoder returns where the `size` decoded bytes are, usually `to`; NULL if there are not exactly so many. Formats that
+ * can stop early are asked for the first bytes alone: then there may be more.
+ */
+typedef const uint8_t *(*decoder_t)(scratch_t *, const int64_t *format, const uint8_t *from, size_t count, uint8_t *to,
+                                    size_t size, int whole);
 
-static const uint8_t *decode_raw(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+static const uint8_t *decode_raw(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                 uint8_t *to, size_t size, int whole) {
     (void)scratch;
+    (void)format;
     (void)to;
-    return count == size ? from : NULL;
+    return whole ? (count == size ? from : NULL) : (count >= size ? from : NULL);
 }
 
 static uint32_t little_endian(const uint8_t *at) {
     return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-static const uint8_t *decode_blosc(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+static const uint8_t *decode_blosc(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                   uint8_t *to, size_t size, int whole) {
     (void)scratch;
+    (void)format;
+    (void)whole;
     /* its header: decoded size, block size, encoded size at byte 4; the library trusts it */
     if (count < 16 || little_endian(from + 4) != size || little_endian(from + 12) > count)
         return NULL;
@@ -247,13 +288,35 @@ static const uint8_t *decode_blosc(scratch_t *scratch, const uint8_t *from, size
     return found >= 0 && (size_t)found == size ? to : NULL;
 }
 
-static const uint8_t *decode_zstd(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+static const uint8_t *decode_zstd(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                  uint8_t *to, size_t size, int whole) {
+    (void)format;
     if (scratch->zstd == NULL && (scratch->zstd = library.ZSTD_createDCtx()) == NULL)
         return NULL;
-    return library.ZSTD_decompressDCtx(scratch->zstd, to, size, from, count) == size ? to : NULL;
+    if (whole)
+        return library.ZSTD_decompressDCtx(scratch->zstd, to, size, from, count) == size ? to : NULL;
+    struct {
+        const void *at;
+        size_t size, done;
+    } in = {from, count, 0};
+    struct {
+        void *at;
+        size_t size, done;
+    } out = {to, size, 0};
+    library.ZSTD_initDStream(scratch->zstd);
+    while (out.done < size) {
+        size_t before = out.done + in.done, left = library.ZSTD_decompressStream(scratch->zstd, &out, &in);
+        /* 0 at the end of a frame, else what it would like to have next; errors are negative numbers */
+        if (left == 0 || left > SIZE_MAX / 2 || out.done + in.done == before)
+            break;
+    }
+    return out.done == size ? to : NULL;
 }
 
-static const uint8_t *decode_zlib(scratch_t *scratch, const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+static const uint8_t *decode_zlib(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                  uint8_t *to, size_t size, int whole) {
+    (void)format;
+    (void)whole;
     if (scratch->deflate == NULL && (scratch->deflate = library.libdeflate_alloc_decompressor()) == NULL)
         return NULL;
     size_t found = 0;
@@ -261,70 +324,395 @@ static const uint8_t *decode_zlib(scratch_t *scratch, const uint8_t *from, size_
     return !failed && found == size ? to : NULL;
 }
 
-/* In the order of `Kind` in core.py. */
-static const decoder_t DECODERS[] = {decode_raw, decode_blosc, decode_zstd, decode_zlib};
+/* ------------------------------------------------------------------------------------------ what libtiff decodes */
+
+enum { LZW = 5, JPEG_IN_TIFF = 7, IS_ZERO_BLACK = 1, IS_RGB = 2, IS_YCBCR = 6 };
+#define JPEG_COLOUR_MODE 65538 /* 1: libtiff returns RGB */
+#define MOST_TABLES ((int64_t)1 << 24)
+
+static int complain(void *tiff, void *picture, const char *module, const char *format, va_list values) {
+    (void)tiff;
+    (void)module;
+    (void)format;
+    (void)values;
+    ((picture_t *)picture)->complaints++;
+    return 1; /* nobody else hears of it */
+}
+
+static int64_t read_head(void *of, void *to, int64_t count) {
+    picture_t *picture = of;
+    size_t left = picture->at < picture->size ? picture->size - picture->at : 0;
+    size_t done = count < 0 ? 0 : (size_t)count < left ? (size_t)count : left;
+    if (done)
+        memcpy(to, picture->head + picture->at, done);
+    picture->at += done;
+    return (int64_t)done;
+}
+
+static int64_t write_nothing(void *picture, void *from, int64_t count) {
+    (void)picture;
+    (void)from;
+    (void)count;
+    return 0;
+}
+
+static uint64_t seek_head(void *of, uint64_t offset, int whence) {
+    picture_t *picture = of;
+    uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? picture->at : picture->size;
+    picture->at = (size_t)(from + offset);
+    return picture->at;
+}
+
+static int no_close(void *picture) {
+    (void)picture;
+    return 0;
+}
+
+static uint64_t head_size(void *picture) { return ((picture_t *)picture)->size; }
+
+static void put(uint8_t *at, int bytes, uint32_t value) {
+    for (int k = 0; k < bytes; k++)
+        at[k] = (uint8_t)(value >> (8 * k));
+}
+
+/* What is in the header of a JPEG, as far as it matters here. */
+typedef struct {
+    uint32_t width, height, components, across, down; /* samples of luma for one of chroma */
+    int for_us; /* whoever guesses its colours takes them for YCbCr */
+} jpeg_t;
+
+/* Writes a TIFF of one strip that is not stored (offset 0); returns its size. */
+static size_t write_head(uint8_t *head, uint32_t compression, const jpeg_t *jpeg, const int64_t *format) {
+    size_t tables = (size_t)format[TABLES_LENGTH], at = 10;
+    uint32_t photometric = !format[COLOUR] ? (jpeg->components == 3 ? IS_RGB : IS_ZERO_BLACK) : IS_YCBCR;
+    const uint32_t tags[][4] = {
+        /* tag, type (3: 16 bits, 4: 32 bits, 7: bytes), number, value */
+        {256, 4, 1, jpeg->width},   {257, 4, 1, jpeg->height},     {258, 3, 1, 8},
+        {259, 3, 1, compression},   {262, 3, 1, photometric},      {273, 4, 1, 0},
+        {277, 3, 1, jpeg->components}, {278, 4, 1, jpeg->height},  {279, 4, 1, 0},
+        {284, 3, 1, 1},             {347, 7, (uint32_t)tables, HEAD_BYTES}, {530, 3, 2, jpeg->across | jpeg->down << 16},
+    };
+    uint32_t count = 0;
+    memset(head, 0, HEAD_BYTES);
+    memcpy(head, "II\x2a\0\x08\0\0\0", 8);
+    for (size_t k = 0; k < sizeof(tags) / sizeof(tags[0]); k++) {
+        if ((tags[k][0] == 347 && !tables) || (tags[k][0] == 530 && photometric != IS_YCBCR))
+            continue;
+        put(head + at, 2, tags[k][0]);
+        put(head + at + 2, 2, tags[k][1]);
+        put(head + at + 4, 4, tags[k][2]);
+        put(head + at + 8, 4, tags[k][3]);
+        at += 12;
+        count++;
+    }
+    put(head + 8, 2, count);
+    if (tables)
+        memcpy(head + HEAD_BYTES, (const void *)(uintptr_t)format[TABLES], tables);
+    return HEAD_BYTES + tables;
+}
+
+static void close_picture(picture_t *picture) {
+    if (picture->tiff != NULL)
+        library.TIFFClose(picture->tiff);
+    picture->tiff = NULL;
+}
+
+static int open_picture(picture_t *picture, int in_colour) {
+    void *options = library.TIFFOpenOptionsAlloc();
+    if (options == NULL)
+        return 0;
+    picture->complaints = 0;
+    picture->at = 0;
+    library.TIFFOpenOptionsSetErrorHandlerExtR(options, complain, picture);
+    library.TIFFOpenOptionsSetWarningHandlerExtR(options, complain, picture);
+    picture->tiff = library.TIFFClientOpenExt("tile", "rm", picture, read_head, write_nothing, seek_head, no_close,
+                                              head_size, NULL, NULL, options);
+    library.TIFFOpenOptionsFree(options);
+    return picture->tiff != NULL && (!in_colour || library.TIFFSetField(picture->tiff, JPEG_COLOUR_MODE, 1));
+}
+
+/*
+ * libtiff decodes what it is given as the only strip of a TIFF: without a predictor, as that is undone here where pixels
+ * are wanted. What it complains about is left to the Python way, and so is what is damaged.
+ */
+static const uint8_t *decode_strip(picture_t *picture, uint32_t compression, const jpeg_t *jpeg, const int64_t *format,
+                                   const uint8_t *from, size_t count, uint8_t *to, size_t size) {
+    uint8_t *head = malloc(HEAD_BYTES + (size_t)format[TABLES_LENGTH]);
+    if (head == NULL)
+        return NULL;
+    size_t length = write_head(head, compression, jpeg, format);
+    if (picture->tiff != NULL && picture->size == length && !memcmp(picture->head, head, length))
+        free(head);
+    else {
+        close_picture(picture);
+        free(picture->head);
+        picture->head = head;
+        picture->size = length;
+        if (!open_picture(picture, format[COLOUR] != 0)) {
+            close_picture(picture);
+            return NULL;
+        }
+    }
+    /* it does not write to the bytes that it is given, but to turn round their bits, which this file does not ask for */
+    int done = library.TIFFReadFromUserBuffer(picture->tiff, 0, (void *)(uintptr_t)from, (int64_t)count, to, (int64_t)size);
+    if (done && !picture->complaints)
+        return to;
+    close_picture(picture); /* so that what it remembers of the damaged strip is forgotten */
+    return NULL;
+}
+
+static const uint8_t *decode_lzw(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                 uint8_t *to, size_t size, int whole) {
+    static const jpeg_t one_pixel = {1, 1, 1, 1, 1, 1};
+    (void)whole;
+    return decode_strip(scratch->pictures, LZW, &one_pixel, format, from, count, to, size);
+}
+
+static uint32_t big_endian(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
+
+/* Reads the header of a JPEG of one scan with Huffman codes; returns 0 for any other (ITU-T T.81, annex B). */
+static int read_header(const uint8_t *from, size_t count, jpeg_t *found) {
+    size_t at = 2;
+    int jfif = 0, adobe = 0;
+    uint32_t ids = 0;
+    found->components = 0;
+    if (count < 4 || from[0] != 0xFF || from[1] != 0xD8)
+        return 0;
+    while (at + 4 <= count && from[at] == 0xFF) {
+        uint8_t marker = from[at + 1];
+        size_t length = big_endian(from + at + 2);
+        const uint8_t *body = from + at + 4;
+        at += 2 + length;
+        if (length < 2 || at > count)
+            return 0;
+        length -= 2;
+        if (marker == 0xC0 || marker == 0xC1) {
+            if (found->components || length < 6 || body[0] != 8 || length != 6 + 3 * (size_t)body[5])
+                return 0;
+            found->height = big_endian(body + 1);
+            found->width = big_endian(body + 3);
+            found->components = body[5];
+            for (uint32_t k = 0; k < found->components; k++) {
+                ids = ids << 8 | body[6 + 3 * k];
+                if (k && body[7 + 3 * k] != 0x11)
+                    return 0;
+            }
+            if (found->components) {
+                found->across = body[7] >> 4;
+                found->down = body[7] & 15;
+            }
+        } else if (marker == 0xDA) {
+            found->for_us = jfif || (!adobe && ids != 0x524742); /* whose components are called R, G and B */
+            return found->components && length >= 1 && body[0] == found->components;
+        } else if (marker == 0xE0)
+            jfif |= length >= 5 && !memcmp(body, "JFIF", 5);
+        else if (marker == 0xEE)
+            adobe |= length >= 5 && !memcmp(body, "Adobe", 5);
+        else if (marker != 0xC4 && marker != 0xDB && marker != 0xDD && marker != 0xFE && (marker & 0xF0) != 0xE0)
+            return 0;
+    }
+    return 0;
+}
+
+/*
+ * The Python way lets libjpeg guess the colours of a JPEG, libtiff goes by its tags: what they would take for different
+ * colours is left to the Python way. libtiff checks all else that it relies on.
+ */
+static const uint8_t *decode_jpeg(scratch_t *scratch, const int64_t *format, const uint8_t *from, size_t count,
+                                  uint8_t *to, size_t size, int whole) {
+    jpeg_t jpeg;
+    if (!read_header(from, count, &jpeg) || jpeg.components != (uint64_t)format[LAG] ||
+        jpeg.width != (uint64_t)(format[ROW] / format[LAG]) || (format[COLOUR] && !jpeg.for_us))
+        return NULL;
+    uint64_t rows = size / (size_t)format[ROW];
+    if (whole ? jpeg.height != rows : jpeg.height < rows)
+        return NULL;
+    return decode_strip(scratch->pictures + 1, JPEG_IN_TIFF, &jpeg, format, from, count, to, size);
+}
+
+/* ------------------------------------------------------------------------------------------------- all of them */
+
+/* In the order of `KINDS` in core.py. */
+static const decoder_t DECODERS[] = {decode_raw, decode_blosc, decode_zstd, decode_zlib, decode_lzw, decode_jpeg};
 #define KINDS ((int64_t)(sizeof(DECODERS) / sizeof(DECODERS[0])))
+enum { RAW, BLOSC, ZSTD, ZLIB, LZW_STRIP, JPEG };
 
 /* Returns True if the functions that a kind needs were found. */
 static int is_bound(int64_t kind) {
     switch (kind) {
-    case 1: return library.blosc_decompress_ctx != NULL;
-    case 2: return library.ZSTD_createDCtx != NULL && library.ZSTD_decompressDCtx != NULL;
-    case 3: return library.libdeflate_alloc_decompressor != NULL && library.libdeflate_zlib_decompress != NULL;
-    default: return kind == 0;
+    case BLOSC: return library.blosc_decompress_ctx != NULL;
+    case ZSTD:
+        return library.ZSTD_createDCtx != NULL && library.ZSTD_decompressDCtx != NULL && library.ZSTD_initDStream != NULL &&
+               library.ZSTD_decompressStream != NULL;
+    case ZLIB: return library.libdeflate_alloc_decompressor != NULL && library.libdeflate_zlib_decompress != NULL;
+    case LZW_STRIP:
+    case JPEG:
+        return library.TIFFOpenOptionsAlloc != NULL && library.TIFFOpenOptionsFree != NULL &&
+               library.TIFFOpenOptionsSetErrorHandlerExtR != NULL &&
+               library.TIFFOpenOptionsSetWarningHandlerExtR != NULL && library.TIFFClientOpenExt != NULL &&
+               library.TIFFSetField != NULL && library.TIFFReadFromUserBuffer != NULL && library.TIFFClose != NULL;
+    default: return kind == RAW;
     }
 }
 
-/* Sums of neighbours: out[i] = in[i] + out[i - lag] along each row of `row` numbers. */
+/* -------------------------------------------------------------------------------------------- bytes and predictors */
+
+/* Sums of neighbours: out[i] = in[i] + out[i - lag] along a row of `count` numbers; `in` may be `out`. */
 #define UNDO_DELTA(name, type)                                                                                         \
-    static void name(const uint8_t *in, uint8_t *out, size_t count, size_t row, size_t lag) {                          \
+    static void name(const uint8_t *in, uint8_t *out, size_t count, size_t lag) {                                      \
         type before, value;                                                                                            \
-        for (size_t start = 0; start < count; start += row)                                                            \
-            for (size_t first = 0; first < lag && first < row; first++) {                                              \
-                before = 0;                                                                                            \
-                for (size_t i = start + first; i < start + row; i += lag) {                                            \
-                    memcpy(&value, in + i * sizeof(type), sizeof(type));                                               \
-                    before = (type)(before + value);                                                                   \
-                    memcpy(out + i * sizeof(type), &before, sizeof(type));                                             \
-                }                                                                                                      \
+        for (size_t first = 0; first < lag && first < count; first++) {                                                \
+            before = 0;                                                                                                \
+            for (size_t i = first; i < count; i += lag) {                                                              \
+                memcpy(&value, in + i * sizeof(type), sizeof(type));                                                   \
+                before = (type)(before + value);                                                                       \
+                memcpy(out + i * sizeof(type), &before, sizeof(type));                                                 \
             }                                                                                                          \
+        }                                                                                                              \
     }
-UNDO_DELTA(undo_delta_16, uint16_t)
+UNDO_DELTA(undo_delta_16_any, uint16_t)
 UNDO_DELTA(undo_delta_32, uint32_t)
 UNDO_DELTA(undo_delta_64, uint64_t)
 UNDO_DELTA(undo_delta_8_any, uint8_t)
 
-static void undo_delta_8(const uint8_t *in, uint8_t *out, size_t count, size_t row, size_t lag) {
-    size_t i = 0;
 #ifdef HAS_SSE2
-    if (lag == 1 && row == count) {
-        __m128i before = _mm_setzero_si128();
-        for (; i + 16 <= count; i += 16) { /* 16 sums by doubling, then what came before */
-            __m128i x = _mm_loadu_si128((const __m128i *)(in + i));
-            x = _mm_add_epi8(x, _mm_slli_si128(x, 1));
-            x = _mm_add_epi8(x, _mm_slli_si128(x, 2));
-            x = _mm_add_epi8(x, _mm_slli_si128(x, 4));
-            x = _mm_add_epi8(x, _mm_slli_si128(x, 8));
-            x = _mm_add_epi8(x, before);
-            _mm_storeu_si128((__m128i *)(out + i), x);
-            before = _mm_set1_epi8((char)(_mm_extract_epi16(x, 7) >> 8));
-        }
-        for (uint8_t last = i ? out[i - 1] : 0; i < count; i++)
-            out[i] = last = (uint8_t)(last + in[i]);
-        return;
+/*
+ * The same for pixels of `LAG` bytes, as many at a time as fit 16 bytes: their sums by doubling, then what came before.
+ * The sum of all of them, repeated, is found apart from that, so that one addition is all that a step waits for.
+ */
+#define UNDO_DELTA_SSE(name, type, add, LAG)                                                                           \
+    static void name(const uint8_t *in, uint8_t *out, size_t count) {                                                  \
+        enum { STEP = 16 / (LAG) * (LAG), LAST = STEP - (LAG) };                                                       \
+        __m128i before = _mm_setzero_si128(), mask = _mm_srli_si128(_mm_set1_epi8(-1), 16 - (LAG));                    \
+        size_t bytes = count * sizeof(type), i = 0;                                                                    \
+        __m128i x, next = bytes < 16 ? before : _mm_loadu_si128((const __m128i *)in);                                  \
+        for (; i + 16 <= bytes; i += STEP) {                                                                           \
+            x = next;                                                                                                  \
+            if (i + STEP + 16 <= bytes) /* before its first byte may be stored to, which it would wait for */          \
+                next = _mm_loadu_si128((const __m128i *)(in + i + STEP));                                              \
+            __m128i spare = _mm_andnot_si128(_mm_srli_si128(_mm_set1_epi8(-1), 16 - STEP), x);                         \
+            x = add(x, _mm_slli_si128(x, (LAG)));                                                                      \
+            if ((LAG) < 8)                                                                                             \
+                x = add(x, _mm_slli_si128(x, (LAG) < 8 ? 2 * (LAG) : 0));                                              \
+            if ((LAG) < 4)                                                                                             \
+                x = add(x, _mm_slli_si128(x, (LAG) < 4 ? 4 * (LAG) : 0));                                              \
+            if ((LAG) < 2)                                                                                             \
+                x = add(x, _mm_slli_si128(x, (LAG) < 2 ? 8 * (LAG) : 0));                                              \
+            __m128i last = _mm_and_si128(_mm_srli_si128(x, LAST), mask);                                               \
+            last = _mm_or_si128(last, _mm_slli_si128(last, (LAG)));                                                    \
+            if ((LAG) < 8)                                                                                             \
+                last = _mm_or_si128(last, _mm_slli_si128(last, (LAG) < 8 ? 2 * (LAG) : 0));                            \
+            if ((LAG) < 4)                                                                                             \
+                last = _mm_or_si128(last, _mm_slli_si128(last, (LAG) < 4 ? 4 * (LAG) : 0));                            \
+            if ((LAG) < 2)                                                                                             \
+                last = _mm_or_si128(last, _mm_slli_si128(last, (LAG) < 2 ? 8 * (LAG) : 0));                            \
+            x = add(x, before);                                                                                        \
+            before = add(before, last);                                                                                \
+            if (STEP < 16) /* the next step begins with what is left, as it was */                                     \
+                x = _mm_or_si128(_mm_and_si128(x, _mm_srli_si128(_mm_set1_epi8(-1), 16 - STEP)), spare);               \
+            _mm_storeu_si128((__m128i *)(out + i), x);                                                                 \
+        }                                                                                                              \
+        type sums[(LAG) / sizeof(type)];                                                                               \
+        memset(sums, 0, sizeof(sums));                                                                                 \
+        if (i)                                                                                                         \
+            memcpy(sums, out + i - (LAG), sizeof(sums));                                                               \
+        for (size_t k = 0; i < bytes; i += sizeof(type), k = (k + 1) % ((LAG) / sizeof(type))) {                       \
+            type value;                                                                                                \
+            memcpy(&value, in + i, sizeof(type));                                                                      \
+            sums[k] = (type)(sums[k] + value);                                                                         \
+            memcpy(out + i, sums + k, sizeof(type));                                                                   \
+        }                                                                                                              \
+    }
+UNDO_DELTA_SSE(undo_delta_8_1, uint8_t, _mm_add_epi8, 1)
+UNDO_DELTA_SSE(undo_delta_8_3, uint8_t, _mm_add_epi8, 3)
+UNDO_DELTA_SSE(undo_delta_8_4, uint8_t, _mm_add_epi8, 4)
+UNDO_DELTA_SSE(undo_delta_16_1, uint16_t, _mm_add_epi16, 2)
+UNDO_DELTA_SSE(undo_delta_16_3, uint16_t, _mm_add_epi16, 6)
+#endif
+
+static void undo_delta_8(const uint8_t *in, uint8_t *out, size_t count, size_t lag) {
+#ifdef HAS_SSE2
+    switch (lag) {
+    case 1: undo_delta_8_1(in, out, count); return;
+    case 3: undo_delta_8_3(in, out, count); return;
+    case 4: undo_delta_8_4(in, out, count); return;
     }
 #endif
-    undo_delta_8_any(in + i, out + i, count, row, lag);
+    undo_delta_8_any(in, out, count, lag);
 }
 
-static void undo_delta(const uint8_t *in, uint8_t *out, const int64_t *format, size_t size) {
-    size_t item = (size_t)format[ITEM], count = size / item, row = (size_t)format[ROW], lag = (size_t)format[LAG];
-    switch (item) {
-    case 1: undo_delta_8(in, out, count, row, lag); break;
-    case 2: undo_delta_16(in, out, count, row, lag); break;
-    case 4: undo_delta_32(in, out, count, row, lag); break;
-    default: undo_delta_64(in, out, count, row, lag);
+static void undo_delta_16(const uint8_t *in, uint8_t *out, size_t count, size_t lag) {
+#ifdef HAS_SSE2
+    switch (lag) {
+    case 1: undo_delta_16_1(in, out, count); return;
+    case 3: undo_delta_16_3(in, out, count); return;
     }
+#endif
+    undo_delta_16_any(in, out, count, lag);
+}
+
+static void undo_delta(const uint8_t *in, uint8_t *out, size_t item, size_t count, size_t lag) {
+    switch (item) {
+    case 1: undo_delta_8(in, out, count, lag); break;
+    case 2: undo_delta_16(in, out, count, lag); break;
+    case 4: undo_delta_32(in, out, count, lag); break;
+    default: undo_delta_64(in, out, count, lag);
+    }
+}
+
+static void swap_bytes(const uint8_t *in, uint8_t *out, size_t unit, size_t bytes) {
+    uint8_t number[8];
+    for (size_t i = 0; i < bytes; i += unit) {
+        memcpy(number, in + i, unit);
+        for (size_t k = 0; k < unit; k++)
+            out[i + k] = number[unit - 1 - k];
+    }
+}
+
+static int is_little_endian(void) {
+    const uint16_t one = 1;
+    uint8_t first;
+    memcpy(&first, &one, 1);
+    return first;
+}
+
+/*
+ * Floating-point predictor (TIFF technical note 3): a row holds the first, most significant bytes of all its numbers,
+ * then their second ones and so on, as differences. `sums` has the room of a row.
+ */
+static void undo_floating(const uint8_t *in, uint8_t *out, uint8_t *sums, size_t item, size_t count, size_t lag) {
+    undo_delta_8(in, sums, item * count, lag);
+    for (size_t k = 0; k < item; k++) {
+        uint8_t *to = out + (is_little_endian() ? item - 1 - k : k);
+        for (size_t i = 0; i < count; i++)
+            to[i * item] = sums[k * count + i];
+    }
+}
+
+/* The rows and columns of a chunk that its parts want, in numbers; all of them where it has no rows. */
+typedef struct {
+    size_t first, stop, columns;
+} wanted_t;
+
+/* Undoes what was done to the numbers of the rows wanted; `in` may be `out`. Returns 0 if there is no memory. */
+static int undo_rows(scratch_t *scratch, const int64_t *format, const wanted_t *wanted, const uint8_t *in, uint8_t *out) {
+    size_t item = (size_t)format[ITEM], lag = (size_t)format[LAG], row = item * (size_t)format[ROW];
+    uint8_t *sums = format[PREDICTOR] == FLOATING ? buffer(scratch, SPARE, row) : NULL;
+    if (format[PREDICTOR] == FLOATING && sums == NULL)
+        return 0;
+    for (size_t k = wanted->first; k < wanted->stop; k++) {
+        const uint8_t *from = in + k * row;
+        uint8_t *to = out + k * row;
+        if (format[SWAP]) {
+            swap_bytes(from, to, (size_t)format[SWAP], wanted->columns * item);
+            from = to;
+        }
+        if (format[PREDICTOR] == HORIZONTAL)
+            undo_delta(from, to, item, wanted->columns, lag);
+        else if (format[PREDICTOR] == FLOATING)
+            undo_floating(from, to, sums, item, (size_t)format[ROW], lag);
+    }
+    return 1;
 }
 
 /* -------------------------------------------------------------------------------------------------- the copies */
@@ -432,12 +820,48 @@ static uint8_t *exact_target(const plan_t *plan, const int64_t *chunk, const int
     return (uint8_t *)to;
 }
 
-static const uint8_t *encoded_bytes(scratch_t *scratch, const int64_t *chunk) {
+/* Of a chunk of `size` bytes. */
+static wanted_t wanted_rows(const plan_t *plan, const int64_t *chunk, const int64_t *format, size_t size) {
+    int axes = plan->axes;
+    const int64_t *strides = format + FORMAT_HEAD + axes;
+    size_t item = (size_t)format[ITEM], row = item * (size_t)format[ROW];
+    wanted_t all = {0, row ? size / row : 1, (size_t)format[ROW]}, found = {SIZE_MAX, 0, 0};
+    if (!row)
+        return all;
+    for (int64_t p = chunk[FIRST]; p < chunk[STOP]; p++) {
+        const int64_t *part = part_of(plan, p), *source = part + PART_HEAD, *count = source + 2 * axes;
+        const int64_t *steps = plan->steps + part[WINDOW] * axes;
+        size_t low = 0, high = 0, column = 0; /* bytes */
+        int empty = 0;
+        for (int d = 0; d < axes; d++) {
+            size_t stride = (size_t)strides[d];
+            size_t last = (size_t)(source[d] + (count[d] - 1) * steps[d]) * stride;
+            empty |= count[d] == 0;
+            low += (size_t)source[d] * stride;
+            high += last;
+            if (stride < row)
+                column += last;
+        }
+        if (empty)
+            continue;
+        if (low / row < found.first)
+            found.first = low / row;
+        if (high / row + 1 > found.stop)
+            found.stop = high / row + 1;
+        if (column / item + 1 > found.columns)
+            found.columns = column / item + 1;
+    }
+    return found.stop && found.columns <= all.columns ? found : all;
+}
+
+/* Bytes `low` to `high` of a chunk, if it has more; they are where they are in all of them. */
+static const uint8_t *encoded_bytes(scratch_t *scratch, const int64_t *chunk, int64_t low, int64_t high) {
     if (chunk[SOURCE] < 0)
         return (const uint8_t *)(uintptr_t)chunk[OFFSET];
     uint8_t *to = buffer(scratch, ENCODED, (size_t)chunk[LENGTH]);
-    for (int64_t done = 0, more; to != NULL && done < chunk[LENGTH]; done += more) {
-        more = read_at((int)chunk[SOURCE], to + done, chunk[LENGTH] - done, chunk[OFFSET] + done);
+    int64_t stop = high < chunk[LENGTH] ? high : chunk[LENGTH];
+    for (int64_t done = low, more; to != NULL && done < stop; done += more) {
+        more = read_at((int)chunk[SOURCE], to + done, stop - done, chunk[OFFSET] + done);
         if (more <= 0)
             return NULL;
     }
@@ -459,7 +883,12 @@ static int decode_chunk(const plan_t *plan, const int64_t *chunk, scratch_t *scr
         return 1;
     }
     size_t size = decoded_size(plan, format), count = (size_t)chunk[LENGTH];
-    const uint8_t *from = encoded_bytes(scratch, chunk);
+    size_t row = (size_t)format[ROW] * (size_t)format[ITEM];
+    wanted_t wanted = wanted_rows(plan, chunk, format, size);
+    size_t enough = format[EARLY] ? wanted.stop * row : size; /* bytes that are decoded */
+    int in_part = format[EARLY] && format[KIND] == RAW && !format[CRC];
+    const uint8_t *from = encoded_bytes(scratch, chunk, in_part ? (int64_t)(wanted.first * row) : 0,
+                                        in_part ? (int64_t)enough : INT64_MAX);
     if (from == NULL)
         return 0;
     if (format[CRC]) {
@@ -468,18 +897,17 @@ static int decode_chunk(const plan_t *plan, const int64_t *chunk, scratch_t *scr
         count -= CRC_BYTES;
     }
     uint8_t *direct = exact_target(plan, chunk, format);
-    uint8_t *target = direct == NULL || format[DELTA] ? buffer(scratch, DECODED, size) : direct;
+    uint8_t *target = direct == NULL || format[PREDICTOR] ? buffer(scratch, DECODED, size) : direct;
     if (target == NULL)
         return 0;
-    const uint8_t *pixels = DECODERS[format[KIND]](scratch, from, count, target, size);
+    const uint8_t *pixels = DECODERS[format[KIND]](scratch, format, from, count, target, enough, enough == size);
     if (pixels == NULL)
         return 0;
-    if (format[DELTA]) {
-        uint8_t *sums = direct == NULL ? buffer(scratch, SPARE, size) : direct;
-        if (sums == NULL)
+    if (format[PREDICTOR] || format[SWAP]) {
+        uint8_t *done = direct != NULL ? direct : target;
+        if (!undo_rows(scratch, format, &wanted, pixels, done))
             return 0;
-        undo_delta(pixels, sums, format, size);
-        pixels = sums;
+        pixels = done;
     }
     if (pixels == direct)
         return 1;
@@ -682,6 +1110,23 @@ static int refuse(const char *message) {
     return -1;
 }
 
+/* Sets an exception and returns -1 if the rows of a chunk of `count` numbers are none, or not what is done to them. */
+static int check_rows(const int64_t *format, int64_t count) {
+    int64_t item = format[ITEM], row = format[ROW], lag = format[LAG], swap = format[SWAP];
+    int by_rows = format[PREDICTOR] || swap || format[EARLY] || format[KIND] == JPEG;
+    if (by_rows && (row < 1 || lag < 1 || count % row || row % lag))
+        return refuse("the rows of a chunk are none");
+    if (format[PREDICTOR] < NO_PREDICTOR || format[PREDICTOR] > FLOATING || (format[PREDICTOR] && item > 8))
+        return refuse("unknown predictor");
+    if (swap && (swap < 2 || swap > 8 || swap & (swap - 1) || item % swap))
+        return refuse("the order of bytes is none");
+    if (format[KIND] == JPEG && (item != 1 || (lag != 1 && lag != 3) || (format[COLOUR] && lag != 3)))
+        return refuse("a JPEG has 1 or 3 samples of 8 bits");
+    if (format[TABLES_LENGTH] < 0 || format[TABLES_LENGTH] > MOST_TABLES || !format[TABLES] != !format[TABLES_LENGTH])
+        return refuse("the tables of JPEGs are none");
+    return 0;
+}
+
 /* Sets an exception and returns -1 if a table names what is not there, or a part lies outside a chunk or an output. */
 static int check_plan(const plan_t *plan) {
     int axes = plan->axes;
@@ -706,8 +1151,8 @@ static int check_plan(const plan_t *plan) {
         }
         if (last + item > size)
             return refuse("the strides of a chunk leave it");
-        if (format[DELTA] && (item > 8 || format[LAG] < 1 || format[ROW] < 1 || (size / item) % format[ROW]))
-            return refuse("the rows of differences are none");
+        if (check_rows(format, size / item) < 0)
+            return -1;
     }
     for (int64_t k = 0; k < plan->window_count * axes; k++)
         if (plan->steps[k] < 1)
@@ -963,7 +1408,7 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of the libraries' functions, 0 for those not found.");
+PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of libraries' functions; 0 leaves one as it is.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
     (void)module;
@@ -980,7 +1425,9 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
         if (PyErr_Occurred())
             return NULL;
     }
-    memcpy(&library, found, sizeof(library));
+    for (Py_ssize_t k = 0; k < count; k++) /* threads may be calling those that they know */
+        if (found[k])
+            memcpy((char *)&library + (size_t)k * sizeof(found[k]), found + k, sizeof(found[k]));
     Py_RETURN_NONE;
 }
 

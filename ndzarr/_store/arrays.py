@@ -102,6 +102,14 @@ class Decoded(Chunked, Protocol):
         """
 
 
+class OpenShard(Protocol):
+    """Chunks that are stored together, while their file is open."""
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """Descriptor of the open file, and address of offset and length of each chunk; as long as the object lives."""
+
+
 class Located(Decoded, Protocol):
     """An array with a `chunk_format`: it says where the bytes of its chunks are, and the compiled core decodes them."""
 
@@ -116,8 +124,11 @@ class Located(Decoded, Protocol):
     def shards_touched(self, selection: Selection) -> int:
         """Return an upper bound of the number of shards that a window touches, which are open while it is read."""
 
-    def shards_of(self, selection: Sequence[slice]) -> list[Shard | None]:
+    def shards_of(self, selection: Sequence[slice]) -> Sequence[OpenShard | None]:
         """Return the open shards that a window with steps of 1 touches, in C order; None where there is no file."""
+
+    def check(self) -> None:
+        """Raise `StoreError` if chunks that were just decoded may be those of another version of the file."""
 
     def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], object]:
         """Return source, offset and length of one chunk (`core.FlatPlan.chunks`), and what must live meanwhile."""
@@ -304,6 +315,9 @@ class ChunkArray:
             for s, n in zip(selection, self.shards, strict=True)
         ]
         return [self._shard(position) for position in product(*touched)]
+
+    def check(self) -> None:
+        """Do nothing: the files of a store are not written to."""
 
     def shards_touched(self, selection: Selection) -> int:
         """Return an upper bound of the number of shards that a window touches."""

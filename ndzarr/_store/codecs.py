@@ -91,10 +91,27 @@ class ChunkCodec:
     def chunk_format(self, fill: Any) -> ChunkFormat | None:
         """Return how the compiled core decodes such chunks; None if it cannot."""
         kind = self.compressor or "raw"
-        delta = (prod(self.shape), 1) if self.delta else None
-        if kind not in KINDS or self.swapped:
+        if kind not in KINDS:
             return None
-        return ChunkFormat(kind, self.shape, self.dtype, self.order, self.crc, fill, delta)
+        row: tuple[int, int] | None = (prod(self.shape), 1) if self.delta or self.swapped else None
+        if kind == "jpeg":
+            *_, width, samples = self.stored_shape if self.order is not None else (*self.shape, 1)
+            if samples not in (1, 3):
+                return None
+            row = width * samples, samples
+        return ChunkFormat(
+            kind,
+            self.shape,
+            self.dtype,
+            self.order,
+            self.crc,
+            fill,
+            row,
+            predictor="horizontal" if self.delta else "none",
+            swapped=self.swapped,
+            early=kind == "jpeg" and self.crc,  # the checksum covers what the core does not decode
+            ycbcr=kind == "jpeg" and row is not None and row[1] == 3,
+        )
 
     def scratch(self) -> np.ndarray[Any, Any]:
         """Return a new buffer to decode into, with axes in the stored order."""

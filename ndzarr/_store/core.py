@@ -10,8 +10,11 @@ The compiled core: all chunks of a plan are decoded by one call, outside Python'
 The decoders are those of libraries that are installed anyway: their functions are looked up in the extension modules
 of imagecodecs, google-crc32c and numcodecs, and in the libraries that these bring along. That needs no foreign header
 and no second copy of a decoder, and gives the same bytes as the Python way, which calls the same functions. Names and
-signatures are those of the libraries' public C interfaces (blosc.h, zstd.h, libdeflate.h, crc32c.h), which have not
-changed for years. A codec whose functions are not found is decoded the Python way.
+signatures are those of the libraries' public C interfaces (blosc.h, zstd.h, libdeflate.h, crc32c.h, tiffio.h), which
+have not changed for years. A codec whose functions are not found is decoded the Python way.
+
+LZW and JPEG are decoded by libtiff, which takes the bytes of a tile from memory (`TIFFReadFromUserBuffer`): libjpeg's
+own interface is structures, whose layout only its headers tell.
 
 The core is optional: without it, with `NDZARR_CORE=0`, and for chunks that it reports, the Python way is taken, with
 the same result. That also raises the errors: the core only says which chunks are damaged.
@@ -51,20 +54,34 @@ enabled = os.environ.get(SWITCH) != "0"
 THREAD_BYTES = 96 << 10
 """Decoded bytes per thread, below which waking another thread costs more than it saves."""
 
-KINDS = ("raw", "blosc", "zstd", "zlib")
+KINDS = ("raw", "blosc", "zstd", "zlib", "lzw", "jpeg")
 """Codecs, by their numbers in `_core.c`."""
 
+PREDICTORS = ("none", "horizontal", "floating")
+"""What was done to the numbers of each row before they were encoded, by numbers in `_core.c` (TIFF, tag 317)."""
+
 _FUNCTIONS = {
-    "crc32c_value": ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
-    "blosc_decompress_ctx": ("imagecodecs._blosc", "numcodecs.blosc"),
-    "ZSTD_createDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
-    "ZSTD_decompressDCtx": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
-    "libdeflate_alloc_decompressor": ("imagecodecs._deflate",),
-    "libdeflate_zlib_decompress": ("imagecodecs._deflate",),
+    "crc32c": ("crc32c_value",),
+    "blosc": ("blosc_decompress_ctx",),
+    "zstd": ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream"),
+    "libdeflate": ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress"),
+    "libtiff": (
+        *("TIFFOpenOptionsAlloc", "TIFFOpenOptionsFree"),
+        *("TIFFOpenOptionsSetErrorHandlerExtR", "TIFFOpenOptionsSetWarningHandlerExtR"),
+        *("TIFFClientOpenExt", "TIFFSetField", "TIFFReadFromUserBuffer", "TIFFClose"),
+    ),
 }
-"""Functions that the core calls, and the modules and files to look for them in."""
-_NEEDS = {"raw": (), "blosc": ("blosc_decompress_ctx",), "zstd": ("ZSTD_",), "zlib": ("libdeflate_",)}
-"""Beginnings of the names of the functions that a codec needs."""
+"""Functions of each library that the core calls, in its order."""
+_PLACES = {
+    "crc32c": ("google_crc32c._crc32c", "google_crc32c/extra-dll/crc32c.dll"),
+    "blosc": ("imagecodecs._blosc", "numcodecs.blosc"),
+    "zstd": ("imagecodecs._zstd", "numcodecs.zstd", "numcodecs.blosc"),
+    "libdeflate": ("imagecodecs._deflate",),
+    "libtiff": ("imagecodecs._tiff",),
+}
+"""Modules and files to look for a library in; all of its functions are taken from one, since they share structures."""
+_NEEDS = {"blosc": "blosc", "zstd": "zstd", "zlib": "libdeflate", "lzw": "libtiff", "jpeg": "libtiff"}
+"""The library that a codec needs."""
 
 MISSING = (-1, 0, -1)
 """Source, offset and length of a chunk that is not stored."""
@@ -87,8 +104,18 @@ class ChunkFormat:
     """A crc32c of the bytes follows them."""
     fill: Any = 0
     """Value of the pixels of chunks that are not stored."""
-    delta: tuple[int, int] | None = None
-    """Pixels are differences: (numbers in a row, distance of the neighbours in it); None if they are not."""
+    row: tuple[int, int] | None = None
+    """Numbers in a row and in a pixel of the decoded bytes; None if nothing that follows needs to know."""
+    predictor: str = "none"
+    """One of `PREDICTORS`; undone within rows, from pixel to pixel."""
+    swapped: bool = False
+    """Numbers are in the byte order that is not this machine's."""
+    early: bool = False
+    """What follows the last row wanted need not be decoded: nothing at its end tells whether a chunk is damaged."""
+    ycbcr: bool = False
+    """A JPEG's three components become r, g, b; else all are kept as they are."""
+    tables: bytes = b""
+    """What precedes each JPEG."""
 
     @cached_property
     def nbytes(self) -> int:
@@ -98,18 +125,19 @@ class ChunkFormat:
     @cached_property
     def known(self) -> bool:
         """True if the core is there and can decode such chunks."""
-        found = functions()
-        needed = _NEEDS[self.kind] + ("crc32c_",) * self.crc
-        missing = {name for name in _FUNCTIONS if not found.get(name)}
         item = self.dtype.itemsize
+        needed = [_NEEDS[self.kind]] if self.kind in _NEEDS else []
+        if self.crc:
+            needed.append("crc32c")
         return (
-            bool(found)
-            and not any(name.startswith(start) for name in missing for start in needed)
+            is_built()
+            and all(map(_bind, needed))
             and item in (1, 2, 4, 8, 16)
-            and not (self.delta and item > 8)
+            and not (self.predictor != "none" and item > 8)
+            and not (self.kind == "jpeg" and not _one_libjpeg())
         )
 
-    def row(self, axes: int) -> bytes:
+    def table_row(self, axes: int) -> bytes:
         """Return the row of `formats` in a plan of so many axes, of which the array has the last ones."""
         return self._row if axes == len(self.shape) else self._make_row(axes)
 
@@ -124,11 +152,14 @@ class ChunkFormat:
         for axis in reversed(order):
             strides[axis] = step
             step *= self.shape[axis]
-        row, lag = self.delta or (0, 0)
+        row, lag = self.row or (0, 0)
+        swap = (item // 2 if self.dtype.kind == "c" else item) if self.swapped and item > 1 else 0
         pixel = np.asarray(self.fill, self.dtype).tobytes().ljust(16, b"\0")
         fill = np.frombuffer(pixel, np.int64).tolist()
         more = axes - len(self.shape)
-        head = [KINDS.index(self.kind), self.crc, self.delta is not None, lag, row, item, *fill]
+        tables = np.frombuffer(self.tables, np.uint8).ctypes.data if self.tables else 0
+        head = [KINDS.index(self.kind), self.crc, PREDICTORS.index(self.predictor), lag, row, item, *fill]
+        head += swap, self.early, self.ycbcr, tables, len(self.tables)
         return array("q", [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]).tobytes()
 
 
@@ -169,7 +200,7 @@ class FlatPlan:
         """
         core = _module()
         assert core is not None, "ChunkFormat.known is False"
-        formats = b"".join([format.row(self.axes) for format in self.formats])
+        formats = b"".join([format.table_row(self.axes) for format in self.formats])
         number = memoryview(self.chunks).nbytes // 48  # type: ignore[arg-type]
         size = sum([format.nbytes for format in self.formats]) // len(self.formats) * number
         most = available_cpus() if threads is None else threads
@@ -197,9 +228,9 @@ def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequen
     return found
 
 
-def functions() -> dict[str, int]:
-    """Return the addresses of the functions that the core calls, 0 for those not found; empty without the core."""
-    return _functions() if _module() is not None else {}
+def is_built() -> bool:
+    """Return True if the core is there, whether it is switched on or not."""
+    return _module() is not None
 
 
 def status() -> str:
@@ -215,7 +246,7 @@ def status() -> str:
 
 @lru_cache(maxsize=1)
 def _module() -> ModuleType | Any | None:
-    """Return the extension module with its functions bound; None if it was not built, or of another source."""
+    """Return the extension module; None if it was not built, or of another source."""
     if find_spec("ndzarr._store._core") is None:
         return None
     core = import_module("ndzarr._store._core")
@@ -223,15 +254,26 @@ def _module() -> ModuleType | Any | None:
     if source.is_file() and core.source_crc not in (0, zlib.crc32(source.read_bytes()) & 0x7FFFFFFF):
         warn_caller("the compiled core is of another source and is not used: install ndzarr again", RuntimeWarning)
         return None
-    core.bind(list(_functions().values()))
     return core
 
 
+@lru_cache(maxsize=16)
+def _bind(library: str) -> bool:
+    """Find a library and give its functions to the core; return False if it is nowhere."""
+    core = _module()
+    assert core is not None, "is_built() is False"
+    tried = ([_address(name, place) for name in _FUNCTIONS[library]] for place in _PLACES[library])
+    found = next(filter(all, tried), None)
+    if found is not None:
+        core.bind([a for name in _FUNCTIONS for a in (found if name == library else [0] * len(_FUNCTIONS[name]))])
+    return found is not None
+
+
 @lru_cache(maxsize=1)
-def _functions() -> dict[str, int]:
-    return {
-        name: next(filter(None, (_address(name, place) for place in places)), 0) for name, places in _FUNCTIONS.items()
-    }
+def _one_libjpeg() -> bool:
+    """Return True if libtiff decodes JPEG with the library that the Python way calls, so that pixels are the same."""
+    first, second = (_address("jpeg_read_scanlines", place) for place in ("imagecodecs._tiff", "imagecodecs._jpeg8"))
+    return first == second != 0
 
 
 def _address(name: str, place: str) -> int:

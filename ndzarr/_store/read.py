@@ -6,7 +6,8 @@ Execution of a `ReadPlan`.
 2. Large plans of large chunks are cut into runs of neighbouring chunks, one per thread. All others are decoded in the
    calling thread: between two chunks a thread needs Python's lock, and waiting for it costs as much as decoding a small
    chunk does (measured: two threads read chunks of 48 KiB of the preset 'fast' 20% slower than one does).
-3. Chunks that are slow to decode (tiles of a TIFF) are shared out one by one among threads, also those of one window.
+3. Chunks that are slow to decode (tiles of a TIFF whose compression the compiled core does not know) are shared out one
+   by one among threads, also those of one window.
 4. Arrays that something else reads (zarr-python, a video decoder) are given all of their windows at once.
 5. Chunks of remote arrays are fetched together, and decoded as they land: slow ones in other threads, too.
 
@@ -142,7 +143,10 @@ def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
     flat, held = flatten(plan, out)
-    for k in flat.decode(threads):
+    left = flat.decode(threads)
+    for array in arrays:
+        array.check()
+    for k in left:
         _decode([plan.reads[k]], arrays, out, None)
     del held  # files stay open until here
 

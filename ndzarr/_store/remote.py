@@ -208,7 +208,8 @@ class RemoteArray:
         if self._archive is not None:
             return self._archive.range(start, stop)
         if not self.sharded:
-            return Range(self._store, self._object(position), optional=True)
+            session = self._token if self._version is None else None
+            return Range(self._store, self._object(position), optional=True, session=session)
         return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:

@@ -11,7 +11,7 @@ from ndzarr._indexing.affine import IDENTITY, warp_boxes
 from ndzarr._sampling.annotations import OWN_COLUMNS, Lookup
 from ndzarr._sampling.detections import image_size_of
 from ndzarr._sampling.sample import context_of
-from ndzarr._sampling.segmentations import labelled_points, shape_of
+from ndzarr._sampling.segmentations import labelled_points, shape_of, understood
 from ndzarr._sampling.target import parse
 from ndzarr._viewer.items import Interval, Item, Position, Source
 from ndzarr._viewer.render import CLASSES, class_colors
@@ -20,6 +20,8 @@ from ndzarr.targets.windows import window_columns
 
 MOST = 5000
 """Most shapes that are sent at a time; the largest ones come first."""
+LONGEST = 200
+"""Most characters of a value of an annotation that are sent."""
 
 
 def categories_of(item: Item) -> list[dict[str, Any]]:
@@ -55,7 +57,9 @@ def annotations_of(item: Item, at: Position, y: Interval, x: Interval) -> dict[s
         record = found.known[found.columns["annot_id"][i].item()]
         shape = shape_of(record, size)
         parts = () if shape is None else shape.to_polygons().warped(to_native).parts
-        points = labelled_points(record["keypoints"]) if record.get("keypoints") else np.empty((0, 2))
+        given = record.get("keypoints")
+        with understood(record, "keypoints"):
+            points = np.empty((0, 2)) if given is None or not len(given) else labelled_points(given)
         further = {name: _plain(found.columns[name][i]) for name in found.columns if name not in OWN_COLUMNS}
         shapes.append({
             "id": record["id"],
@@ -71,7 +75,7 @@ def annotations_of(item: Item, at: Position, y: Interval, x: Interval) -> dict[s
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    return None if value != value else value  # JSON has no NaN
+    return value[:LONGEST] if isinstance(value, str) else None if value != value else value  # JSON has no NaN
 
 
 class TargetWindows:

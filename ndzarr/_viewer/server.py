@@ -115,8 +115,8 @@ def view(source: Source, targets: TargetsLike | None, beside: Named | None, port
         items += items_of(NamedSource({str(getattr(beside, "path", beside)): beside}, source.library))
         position = len(items) - 1
     windows = None if targets is None else TargetWindows(targets, source)
-    for k in (0, position or 0):  # what cannot be opened is said here, not on the page
-        items[k].about()
+    for item in items if len(items) == 1 else items[-1:] if position else ():
+        item.about()  # what was named and cannot be opened is said here; one of many, on the page
     viewer = Viewer(items, position, windows, port)
     if browser:
         webbrowser.open(viewer.url)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -286,13 +287,10 @@ def _scenes() -> None:
 
             scene = _scene()
             scene["dem"] = scene["dem"].where(scene["dem"] != -9999).astype("f4")
-            path = _written(
-                scene,
-                folder,
-                zarr_format,
-                dem={"dtype": "int16", "scale_factor": 0.5, "add_offset": 10.0, "_FillValue": -32768},
-            )
-            return Truth(path, xr.open_zarr(path, chunks=None)["dem"].values, "yx", {**PLACED, "nodata": np.nan})
+            packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 10.0, "_FillValue": -32768}
+            scene.to_zarr(folder / "twin.zarr", zarr_format=2, encoding={"dem": packing})  # which every xarray reads
+            want = xr.open_zarr(folder / "twin.zarr", chunks=None)["dem"].values
+            return Truth(_written(scene, folder, zarr_format, dem=packing), want, "yx", {**PLACED, "nodata": np.nan})
 
         def times(folder: Path, zarr_format: int = zarr_format) -> Truth:
             import xarray as xr
@@ -388,7 +386,7 @@ def _gdal(folder: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:
 
 @store("raster of one band, nodata", "GDAL, format 2", "rasterio")
 def gdal2(folder: Path) -> Truth:
-    path = _gdal(folder, HEIGHTS[None], nodata=-9999, FORMAT="ZARR_V2", COMPRESS="BLOSC")
+    path = _gdal(folder, HEIGHTS[None], nodata=-9999, FORMAT="ZARR_V2", COMPRESS="ZLIB")
     return Truth(path, HEIGHTS, "yx", {**PLACED, "nodata": -9999})
 
 
@@ -543,8 +541,14 @@ def _ome_zarr(folder: Path, version: str) -> Truth:
 
     form = FormatV04() if version == "0.4" else FormatV05()
     group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=2 if version == "0.4" else 3)
-    units = {"y": "micrometer", "x": "micrometer"}
-    write_image(RGB, group, axes=["c", "y", "x"], fmt=form, scale={"y": SIZE, "x": SIZE}, axes_units=units)
+    if "scale" in signature(write_image).parameters:
+        units = {"y": "micrometer", "x": "micrometer"}
+        how: dict[str, Any] = {"axes": ["c", "y", "x"], "scale": {"y": SIZE, "x": SIZE}, "axes_units": units}
+    else:  # before 0.16
+        axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
+        scales = [[{"type": "scale", "scale": [1, SIZE * 2**k, SIZE * 2**k]}] for k in range(5)]
+        how = {"axes": axes, "coordinate_transformations": scales}
+    write_image(RGB, group, fmt=form, **how)
     return Truth(folder / "a.zarr", RGB, "cyx", {"size": SIZE}, levels=5)
 
 

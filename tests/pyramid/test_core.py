@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ndzarr
-from helpers.arrays import DTYPES, random_array, same
+from helpers.arrays import DTYPES, photo, random_array, same
 from helpers.hypothesis_settings import examples
 from helpers.pyramids import make
 from helpers.subprocesses import environment
@@ -24,12 +24,12 @@ from ndzarr._indexing.selection import select
 from ndzarr._store import core
 from ndzarr._store.arrays import open_array
 from ndzarr._store.codecs import ChunkCodec
-from ndzarr._store.core import MEMORY, ChunkFormat, FlatPlan
+from ndzarr._store.core import MEMORY, PREDICTORS, ChunkFormat, FlatPlan
 from ndzarr._store.read import execute
 from ndzarr._store.sharding import INDEX_CODECS, SHARDS, ShardWriter
 from ndzarr.errors import DamagedError
 
-built = pytest.mark.skipif(not core.functions(), reason="the compiled core was not built here")
+built = pytest.mark.skipif(not core.is_built(), reason="the compiled core was not built here")
 
 
 @pytest.fixture
@@ -189,6 +189,54 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
         source = tuple(slice(a, a + (n - 1) * step + 1 if n else a, step) for a, n, step in picked)
         want[tuple(slice(a, a + n) for a, n in zip(target, size, strict=True))] = pixels.reshape(2, 3, 4)[source]
     assert same(out, want)
+
+
+@built
+@given(st.data())
+@examples(150)
+def test_rows_that_do_not_fit_a_chunk_are_refused_too(data):
+    number = st.integers(-2, 26) | st.sampled_from((-(2**63), 2**63 - 1, 2**33))
+    dtype = np.dtype(data.draw(st.sampled_from(("u1", "u2", "f4", "f8"))))
+    pixels = np.arange(24, dtype=dtype)
+    format = ChunkFormat(
+        data.draw(st.sampled_from(("raw", "raw", "zstd", "lzw", "jpeg"))),
+        (2, 3, 4),
+        dtype,
+        row=data.draw(st.tuples(number, number) | st.sampled_from(((4, 1), (12, 4), (24, 3), None))),
+        predictor=data.draw(st.sampled_from(PREDICTORS)),
+        swapped=data.draw(st.booleans()),
+        early=data.draw(st.booleans()),
+        ycbcr=data.draw(st.booleans()),
+        tables=data.draw(st.binary(max_size=9)),
+    )
+    out = np.zeros((1, 2, 3), dtype)
+    start = data.draw(st.tuples(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)))
+    parts = np.array([[0, *start, 0, 0, 0, 1, 2, 3]])
+    chunks = np.array([[MEMORY, pixels.ctypes.data, pixels.nbytes, 0, 0, 1]])
+    try:
+        left = FlatPlan(3, (format,), [out], np.ones((1, 3), np.int64), chunks, parts).decode()
+    except ValueError:
+        return
+    if format.kind == "raw":
+        assert left == []
+        if format.predictor == "none" and not (format.swapped and dtype.itemsize > 1):
+            z, y, x = start
+            assert same(out, pixels.reshape(2, 3, 4)[z : z + 1, y : y + 2, x : x + 3])
+
+
+@built
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpegs_in_a_store_give_the_pixels_and_the_errors_of_the_python_way(channels, tmp_path):
+    make(tmp_path, photo(200, 300).transpose(2, 0, 1)[:channels], preset="jpeg")
+    path = tmp_path / "a.zarr"
+    assert "compiled core" in str(ndzarr.open(path).plan([{}]).explain())
+    for window in ({}, {"y": slice(50, 190), "x": slice(3, 200)}):
+        told = []
+        for way in (True, False):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(core, "enabled", way)
+                told.append(ndzarr.open(path).read(**window))
+        assert same(*told)
 
 
 @built

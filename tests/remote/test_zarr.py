@@ -174,6 +174,33 @@ def test_the_cache_on_the_disk_stays_within_its_budget(far, image, tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.rglob("*:*")) <= 210_000
 
 
+@pytest.mark.parametrize("etags", [True, False])
+def test_chunks_that_are_objects_are_kept_and_asked_for_once_per_pyramid(http, tmp_path, etags):
+    data = np.random.default_rng(0).integers(1, 255, (64, 64), "u1")
+    data[:16, :16] = 0  # which zarr does not store
+    array = zarr.create_array(
+        http.folder / "a.zarr", shape=data.shape, dtype="u1", chunks=(16, 16), config={"write_empty_chunks": False}
+    )
+    array[:] = data
+    url, remote, n = f"{http.url}/a.zarr", ndzarr.Remote(cache_dir=tmp_path), 16
+    for run in range(2):
+        http.server.settings(etags=etags)
+        pyr = ndzarr.open(url, remote=remote)
+        http.server.reset()
+        assert np.array_equal(pyr.read(), data)
+        counted = http.server.counters()
+        assert counted.requests == n
+        statuses = {status for _, _, _, status in counted.log}
+        assert statuses == ({304, 404} if run and etags else {200, 404})
+        http.server.reset()
+        assert np.array_equal(pyr.read(), data)
+        assert http.server.counters().requests == 0
+    array[20, 20] = data[20, 20] = data[20, 20] ^ 1
+    for file in list(tmp_path.rglob("None:None"))[:4]:
+        file.unlink()
+    assert np.array_equal(ndzarr.open(url, remote=remote).read(), data)
+
+
 def v3(path, data, **options):
     array = zarr.create_array(path, shape=data.shape, dtype=data.dtype, **options)
     array[...] = data

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from helpers.hypothesis_settings import examples
 from ndzarr._formats.registry import open_source
+from ndzarr._store.core import FlatPlan
 
 HEIGHT, WIDTH, TILE, ROWS = 150, 170, 64, 32
 EDGES_Y = [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 149, 150]
@@ -150,15 +151,20 @@ def test_the_band_is_what_is_decoded_together(how, band, tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """(bytes, offset) of each read of a file's range."""
-    found, preadv = [], os.preadv
+    """(bytes, offset) of each read of a file's range; of the compiled core, of each chunk."""
+    found, preadv, decode = [], os.preadv, FlatPlan.decode
 
     def noted(fd, buffers, offset):
         got = preadv(fd, buffers, offset)
         found.append((got, offset))
         return got
 
+    def noted_of_core(self, threads=None):
+        found.extend(np.frombuffer(self.chunks, np.int64).reshape(-1, 6)[:, [2, 1]].tolist())
+        return decode(self, threads)
+
     monkeypatch.setattr(os, "preadv", noted)
+    monkeypatch.setattr(FlatPlan, "decode", noted_of_core)
     return found
 
 

@@ -2,6 +2,10 @@
 
 import pytest
 
+import ndzarr
+from helpers.errors import raises
+from ndzarr.errors import MissingError
+
 
 def test_annotations_have_boxes_outlines_and_keypoints_in_pixels_of_the_image(viewer, ask):
     found = ask(viewer, "annotations/1", window="0,601,0,830").body
@@ -41,3 +45,32 @@ def test_categories_have_names_and_distinct_colours(viewer, ask):
     cat, dog = ask(viewer, "item/1").body["categories"]
     assert (cat["name"], dog["name"]) == ("cat", "dog")
     assert cat["color"] != dog["color"]
+
+
+def test_annotations_that_are_not_understood_are_told(content, tmp_path, ask):
+    wrong = {
+        "id": 9,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [0, 0, 5, 5],
+        "keypoints": ["a", 1, 2],
+        "note": "x" * 999,
+    }
+    bad = content | {"annotations": [wrong]}
+    with ndzarr.CocoSampler(bad, tmp_path).view(browser=False) as viewer:
+        found = ask(viewer, "annotations/1", window="0,601,0,830")
+        assert (found.status, "annotation 9" in found.body) == (500, True)
+        wrong["keypoints"] = []
+        [shape] = ask(viewer, "annotations/1", window="0,601,0,830").body["shapes"]
+        assert len(shape["further"]["note"]) == 200
+
+
+def test_an_image_that_is_missing_does_not_hide_the_others(content, tmp_path, ask):
+    images = [content["images"][0], {"id": 9, "file_name": str(tmp_path / "gone.png"), "height": 5, "width": 5}]
+    some = {"images": images[::-1], "categories": [], "annotations": []}
+    with ndzarr.CocoSampler(some, tmp_path).view(browser=False) as viewer:
+        gone = ask(viewer, "item/0")
+        assert (gone.status, str(tmp_path / "gone.png") in gone.body) == (500, True)
+        assert ask(viewer, "item/1").status == 200
+    with raises(MissingError, path=tmp_path / "gone.png"):
+        ndzarr.CocoSampler(some | {"images": images[1:]}, tmp_path).view(browser=False)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from ndzarr._files import Bytes, FileId
+from ndzarr._files import Bytes, FileId, OpenFile
 from ndzarr._formats.base import Pixels
 from ndzarr._formats.tiff.colour import Conversion
 from ndzarr._formats.tiff.metadata import AGAIN, FarTable
@@ -30,8 +31,10 @@ from ndzarr._formats.tiff.segments import (
     segment_name,
 )
 from ndzarr._formats.tiff.series import Layout
+from ndzarr._indexing.selection import Selection
 from ndzarr._remote.files import RemoteFile
 from ndzarr._remote.stores import Landed, Range
+from ndzarr._store import core
 from ndzarr._store.arrays import Tables
 from ndzarr._store.remote import fetch, locate
 from ndzarr.errors import DamagedError
@@ -83,8 +86,8 @@ class TiffArray:
     """One image of a TIFF, decoded segment by segment."""
 
     chunked: Literal[True] = True
-    chunk_format = None
-    fetched_format = None
+    shard_count = 1
+    """The file: the table of its tiles is what the index of a shard is to a store."""
 
     def __init__(
         self,
@@ -139,6 +142,12 @@ class TiffArray:
             order = tuple(range(len(dims)))
         slow = not form.tiled or (not form.is_plain and form.segment_bytes >= _SLOW)
         self.codec = SegmentCodec(self.chunks, self.dtype, None if order == tuple(range(len(dims))) else order, slow)
+        form_of_core = None
+        if self._convert is None and self._fills is None and self._only is not None:
+            tables = self._only.jpeg_tables
+            form_of_core = decoder.chunk_format(self.chunks, self.codec.order, self._fill, tables)
+        self.chunk_format = None if self.remote else form_of_core
+        self.fetched_format = form_of_core if self.remote else None
         # The fill value as text: NaN is not equal to itself.
         self._id = self._table.files[0].file, level, self._convert is not None, repr(fill)
 
@@ -151,6 +160,56 @@ class TiffArray:
     def engine(self) -> str:
         """What decodes it."""
         return f"tiles of {os.path.basename(self._table.files[0].file.path)} ({self.form.compression})"
+
+    @property
+    def decoder(self) -> str:
+        """What decodes its chunks."""
+        found = self.chunk_format or self.fetched_format
+        return "compiled core" if core.enabled and found is not None and found.known else "Python"
+
+    @property
+    def per_shard(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return self.segments
+
+    @cached_property
+    def _places(self) -> tuple[npt.NDArray[np.int64], int]:
+        """Offset and bytes of each tile, -1 for those not in the file, as a shard has them; and their address."""
+        counts = self._table.counts
+        if self.form.is_plain:
+            counts = np.minimum(counts, self.form.segment_bytes)
+        table = np.stack([self._table.offsets, np.where(counts > 0, counts, -1)], -1).astype(np.int64)
+        return table, table.ctypes.data
+
+    def shards_touched(self, selection: Selection) -> int:
+        """Return 1."""
+        return 1
+
+    def shards_of(self, selection: Sequence[slice]) -> list[_OpenTable]:
+        """Return the open file."""
+        return [_OpenTable(self._file.opened(), *self._places)]
+
+    def place(self, chunk: tuple[int, ...]) -> tuple[tuple[int, int, int], OpenFile]:
+        """Return the open file, offset and length of a tile, and what must live while it is read."""
+        opened = self._file.opened()
+        offset, count = self._places[0][chunk].tolist()
+        return (opened.fd, offset, count), opened
+
+    def locate(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], OpenFile]:
+        """Do the same for many: positions have the shape (chunk, axis), the result has (chunk, 3)."""
+        opened = self._file.opened()
+        places = self._places[0][tuple(positions.T)]
+        return np.column_stack([np.full(len(places), opened.fd), places]), opened
+
+    def check(self) -> None:
+        """Raise `StoreError` if the path leads to another file by now."""
+        self._file.check()
+
+    @property
+    def _file(self) -> FileId:
+        file = self._table.files[0].file
+        assert isinstance(file, FileId)
+        return file
 
     @property
     def files(self) -> tuple[TiffFile, ...]:
@@ -363,6 +422,20 @@ class TiffArray:
             for step, length, i in zip(self.form.segment, self.form.shape[1:4], place, strict=True)
         )
         return ((sample * planes + plane) * rows + chunk[-2]) * columns + chunk[-1], (depth, height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenTable:
+    """The open file, and the table of its tiles."""
+
+    file: OpenFile
+    table: npt.NDArray[np.int64]
+    address: int
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """As `Shard.source`."""
+        return self.file.fd, self.address
 
 
 def _numbers(dtype: np.dtype[Any], landed: Landed) -> Pixels:

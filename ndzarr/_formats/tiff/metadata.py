@@ -453,6 +453,8 @@ class Page:
     """tifffile's decoder of a segment."""
     jpeg_header: bytes | None
     """What precedes each JPEG segment of an NDPI file."""
+    jfif: bool
+    """True if the first segment is a JPEG with the marker of JFIF."""
     tags: dict[int, Any]
     """Values of `_TAGS` and `_ABOUT` that the page has."""
 
@@ -490,6 +492,7 @@ class Page:
             subfile_type=_whole(page.subfiletype, 0),
             decode=page.decode,
             jpeg_header=page.jpegheader,
+            jfif=bool(page.is_jfif),
             tags=_about(page) | {code: tag.value for code in _TAGS if (tag := page.tags.get(code)) is not None},
         )
 

@@ -39,6 +39,7 @@ from ndzarr._formats.tiff.metadata import (
 )
 from ndzarr._remote.files import RemoteFile
 from ndzarr._remote.flight import get_ranges
+from ndzarr._store.core import PREDICTORS, ChunkFormat
 from ndzarr.errors import DamagedError, SourceError
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
@@ -48,7 +49,8 @@ _WITH_TABLES = (6, _JPEG, 34892, 33007)
 """Compressions whose segments need JPEG tables that are stored apart."""
 _HORIZONTAL, _FLOATING_POINT = 2, 3  # predictors (tag 317)
 _LSB_FIRST = 2  # fill order (tag 266)
-_RGB, _APART, _COMPLEX_INTEGER = 2, 2, 5  # photometric interpretation, planar configuration, sample format
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6  # photometric interpretation (tag 262)
+_APART, _COMPLEX_INTEGER = 2, 5  # planar configuration, sample format
 _SEGMENT_BYTES = 4
 """Fewest bytes that a segment takes in the tables of a file: its offset; its size may take 2 bytes, or none."""
 _ANY_SEGMENTS = 1 << 22
@@ -418,6 +420,47 @@ _LZW_START = 8 + 2 + 9 * 12 + 4
 """Bytes of the header."""
 
 
+def _refuse_bad_lzw(data: Pixels, size: int) -> None:
+    """
+    Raise `SegmentError` for LZW that kills imagecodecs' decoder: one whose table begins with a code that is not a byte.
+
+    That decoder (2026.5.10) looks such a code up in a table without entries.  What libtiff decodes to `size` bytes is
+    sound; all else is looked through, code by code.
+    """
+    try:
+        _lzw(data, np.empty(size, np.uint8))
+    except Exception:  # each codec has errors of its own
+        if not _begins_with_bytes(data.tobytes()):
+            raise SegmentError("its LZW codes are damaged") from None
+
+
+def _begins_with_bytes(data: bytes) -> bool:
+    """Return True if the first code after each clear code (256) of LZW is a byte, or its end (257)."""
+    old = data[:1] == b"\0"  # the bits of each byte from the lowest on, and longer codes one code later
+    held = count = entries = 0
+    width, begins = 9, False
+    for byte in data:
+        held = held | byte << count if old else (held << 8 | byte) & 0xFFFFFF
+        count += 8
+        if count < width:  # the shortest code is longer than a byte
+            continue
+        count -= width
+        code = (held if old else held >> count) & (1 << width) - 1
+        held = held >> width if old else held
+        if code == 257:
+            return True
+        if code == 256:
+            width, entries, begins = 9, 258, True
+        elif begins:
+            if code > 255:
+                return False
+            begins = False
+        else:
+            entries += 1
+            width = max(9, min(12, (entries + (not old)).bit_length()))
+    return True
+
+
 def _zstd_beginning(data: Pixels, out: Pixels) -> Pixels:
     """Decompress as much of a Zstandard frame as fits the output."""
     decompressor = getattr(_LOCAL, "decompressor", None)
@@ -460,6 +503,38 @@ class Decoder:
     takes_tables: bool
     """True if `decode` takes JPEG tables."""
     jpeg_header: bytes | None
+    kind: str | None
+    """What the compiled core calls the compression; None if it does not decode it."""
+    swapped: bool
+    """True if numbers are in the byte order that is not this machine's, once they are decompressed."""
+    ycbcr: bool
+    """True if the colours of JPEGs are YCbCr, which become RGB."""
+
+    def chunk_format(
+        self, shape: tuple[int, ...], order: tuple[int, ...] | None, fill: Any, tables: bytes | None
+    ) -> ChunkFormat | None:
+        """
+        Return how the compiled core decodes segments into chunks of this shape and order of axes; None if it cannot.
+
+        `tables` are those of JPEG.
+        """
+        form = self.form
+        if self.kind is None or not form.tiled or form.segment[0] > 1:
+            return None
+        together = form.shape[4]
+        return ChunkFormat(
+            self.kind,
+            shape,
+            form.dtype,
+            order,
+            fill=fill,
+            row=(form.segment[2] * together, together),
+            predictor=PREDICTORS[self.predictor - 1] if self.kind not in ("raw", "jpeg") else "none",
+            swapped=self.swapped,
+            early=self.kind != "zlib",  # its checksum needs all bytes
+            ycbcr=self.ycbcr,
+            tables=tables or b"",
+        )
 
     def directly(self, data: Pixels, out: Pixels, rows: int, columns: int) -> bool:
         """
@@ -502,6 +577,8 @@ class Decoder:
         """
         extra = {"jpegtables": jpeg_tables, "jpegheader": self.jpeg_header} if self.takes_tables else {}
         encoded = data.tobytes()
+        if self.form.compression == "lzw":
+            _refuse_bad_lzw(data, out.nbytes)
         try:
             pixels = self.decode(encoded, number, **extra)[0]
         except Exception as error:  # each codec has errors of its own
@@ -562,15 +639,19 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
     """The decoder of segments of frames like this page."""
     kinds = {1: "iufc", _HORIZONTAL: "iu", _FLOATING_POINT: "f"}.get(page.predictor, "")
     formats = page.tags.get(SAMPLE_FORMAT, 1)
-    usual = (
+    native = form.dtype.itemsize == 1 or np.dtype(f"{page.byteorder}u2").isnative
+    plain = (
         page.fill_order == 1
         and page.bits in (8, 16, 32, 64)
         and page.bits == 8 * form.dtype.itemsize
         and form.dtype.kind in kinds
-        and (form.dtype.itemsize == 1 or np.dtype(f"{page.byteorder}u2").isnative)
         and not page.subsampled
         and (not isinstance(formats, tuple) or len(set(formats)) == 1)  # else tifffile refuses
     )
+    usual = plain and native
+    kind = "raw" if form.is_plain else _KINDS.get(page.compression) if plain else None
+    if page.compression == _JPEG and _is_usual_jpeg(page, form):
+        kind = "jpeg"
     return Decoder(
         form=form,
         decompress=_DECOMPRESS.get(page.compression) if usual else None,
@@ -579,7 +660,24 @@ def make_decoder(page: Page, form: FrameFormat) -> Decoder:
         decode=_decode_function(page),
         takes_tables=page.compression in _WITH_TABLES,
         jpeg_header=page.jpeg_header,
+        kind=kind,
+        swapped=not native and page.predictor != _FLOATING_POINT,  # which knows one order only
+        ycbcr=page.photometric == _YCBCR and page.planar != _APART,
     )
+
+
+_KINDS = {_DEFLATE: "zlib", _OLD_DEFLATE: "zlib", _LZW: "lzw", _ZSTD: "zstd", _OLD_ZSTD: "zstd"}
+"""Compressions to the compiled core's names of them."""
+
+
+def _is_usual_jpeg(page: Page, form: FrameFormat) -> bool:
+    """Return True if libtiff and tifffile mean the same colours: YCbCr, RGB, or samples by themselves."""
+    if form.shape[4] == 1:
+        known = page.planar == _APART or page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+    else:
+        colours = page.photometric == _YCBCR or (page.photometric == _RGB and not page.jfif)
+        known = form.shape[4] == 3 and colours and not page.extra_samples
+    return known and form.dtype == np.uint8 and page.bits == 8 and page.predictor == 1 and page.jpeg_header is None
 
 
 def _decode_function(page: Page) -> Decode:
