@@ -1,8 +1,9 @@
 """Tiles that the viewer serves in a second, and its first picture.
 
 `python -m benchmarks.viewer` asks `ndzarr view` for random tiles of 512 x 512 pixels of all levels over six
-connections, as a browser does: of a store, a COG, a 16-bit store with seven channels, and a video that is read in
-place, frame by frame. Where Chromium, its driver and selenium are installed, it also opens the page and says when the
+connections, as a browser does: of a store, a COG, a 16-bit store with seven channels, a video that is read in place,
+frame by frame, and of a COG and a store on a web server whose answers take 50 ms, once each, since the viewer keeps
+what it has decoded. Where Chromium, its driver and selenium are installed, it also opens the page and says when the
 first picture was complete. `--picture FILE` writes the picture of docs/viewer.md.
 """
 
@@ -30,11 +31,16 @@ import numpy as np
 
 import ndzarr
 from benchmarks.data import Data, clip, made
-from benchmarks.harness import Report, Section, Table, options, workspace
+from benchmarks.harness import ROOT, Report, Section, Table, options, workspace
+
+sys.path.insert(0, str(ROOT / "tests"))
+from helpers.http_server import HttpServer
 
 CONNECTIONS = 6
 """That a browser keeps to one host."""
 TILE = 512
+LATENCY = 0.05
+"""Seconds until the web server answers."""
 COLORS = ("ff0000", "00ff00", "0000ff")
 
 
@@ -198,13 +204,18 @@ def main() -> None:
             "COG in place, deflate": (data.cog("deflate"), 255.0),
             "store, 7 x uint16, 3 shown": (bands, 16000.0),
             "video in place, 720p": (film, 255.0),
+            "COG, 50 ms away": (data.cog("deflate"), 255.0),
+            "store, 50 ms away": (data.pyramid(), 255.0),
         }
         rows = []
-        with chromium() as browser:
+        with HttpServer(folder) as server, chromium() as browser:
+            server.settings(latency=LATENCY)
             for name, (path, high) in kinds.items():
                 paths = random_paths(path, args.tiles, high)
-                with served(path) as url:
-                    rate = float(np.median([tiles_per_second(url, paths) for _ in range(args.rounds)]))
+                away = name.endswith("away")
+                with served(f"{server.url}/{path.relative_to(folder)}" if away else path) as url:
+                    rounds = 1 if away else args.rounds
+                    rate = float(np.median([tiles_per_second(url, paths) for _ in range(rounds)]))
                     seen = None if browser is None else f"{first_picture(browser, url):.0f}"
                 rows.append((name, f"{rate:.0f}", seen or "not measured"))
         report.add(Section("Viewer", Table(("what", "tiles/s", "first picture ms"), rows)))

@@ -40,7 +40,8 @@ class Sampler:
     ----------
     sources
         Name to pyramid, path of a pyramid, or path of an image file, which is transcoded when it is first touched; or a
-        sequence of them, whose names are then 0, 1, 2, ...
+        sequence of them, whose names are then 0, 1, 2, ...  Or the path or URL of an OME-Zarr plate or another group
+        that holds several images: the names are those of its fields, such as 'B/03/0'.
     workdir
         Where pyramids of image files are kept: a directory, or a URL such as 's3://bucket/pyramids'; by default the
         user's cache directory.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
 from functools import partial
@@ -136,7 +136,7 @@ class Job:
         own = self._own_category(sample)
         (y0, y1), (x0, x1) = scene.y, scene.x
         window = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-        first = scene.frames[0]
+        first = next((frame for frame in scene.frames if frame.gid is not None), scene.frames[0])
         base = f"{safe_name(first.name or str(first.gid))}_{self.numbers[k]:06d}"
         crop = partial(Crop, split=self.splits[k], number=self.numbers[k], size=scene.n, own=own)
         if self.encoder.clips and "t" not in request.dims:
@@ -235,6 +235,8 @@ def export(
     # Few enough for all workers to have some, and for little to be done again after a kill.
     n = min(256, max(16, -(-len(rows) // 8))) if shard is None else check_count("shard", shard)
     names = {c["id"]: str(c["name"]) for c in source.dset.dataset.get("categories") or ()}
+    if format == "imagefolder":
+        _check_folders(names.values())
     layout = kind(Classes(names), labels_of(kind, format, labels), encoder.suffix)
     if isinstance(layout, WebDatasetLayout):
         layout = replace(layout, shards=_shards(splits, n))
@@ -285,6 +287,15 @@ def _shards(splits: Sequence[str], n: int) -> dict[tuple[str, int], int]:
         if (split, k // n) not in found:
             found[split, k // n] = count[split] = count.get(split, -1) + 1
     return found
+
+
+def _check_folders(names: Iterable[str]) -> None:
+    """Raise `OptionError` if two classes would have one directory."""
+    taken: dict[str, str] = {}
+    for name in names:
+        if (other := taken.setdefault(safe_name(name).lower(), name)) != name:
+            what = f"format='imagefolder': the classes {other!r} and {name!r} would have one directory"
+            raise OptionError(what, key="format", hint="Rename one, or pass format='webdataset'")
 
 
 def _check_first(job: Job) -> None:

@@ -179,12 +179,20 @@ def open_source(
     if isinstance(source, str | os.PathLike) and is_url(name := os.fsdecode(source)):
         return _open_remote(name, options, storage_options, remote)
     if is_sequence(source):
-        return open_sequence(source, stack, options, _open)
+        far = partial(_open, storage_options=storage_options, remote=remote)
+        return open_sequence(source, stack, options, far)
     return _open(source, options)
 
 
-def _open(source: Any, options: Options) -> Source:
+def _open(
+    source: Any,
+    options: Options,
+    storage_options: Mapping[str, Any] | None = None,
+    remote: Remote | None = None,
+) -> Source:
     if isinstance(source, str | os.PathLike):
+        if is_url(name := os.fsdecode(source)):
+            return _open_remote(name, options, storage_options, remote)
         return _open_path(os.fspath(source), options)
     options.refuse_clip("an array")
     options.refuse_series("an array")
@@ -205,10 +213,7 @@ def _open(source: Any, options: Options) -> Source:
 
 
 def _open_path(given: str | bytes, options: Options) -> Source:
-    given = os.fsdecode(given)
-    if is_url(given):
-        return _open_remote(given, options)
-    path = os.path.abspath(os.path.expanduser(given))
+    path = os.path.abspath(os.path.expanduser(os.fsdecode(given)))
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:

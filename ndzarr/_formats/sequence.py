@@ -22,6 +22,7 @@ import numpy as np
 from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN
+from ndzarr._remote.urls import is_url, shown
 from ndzarr._store.validity import same_nodata
 from ndzarr.errors import MissingError, OptionError, SourceError
 
@@ -182,11 +183,14 @@ class SequenceSource(Source):
 
 
 def _file_states(frames: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Return (path, size, time of modification) of each file, (position,) of each array."""
+    """Return (path, size, time of modification) of each file, (URL,) of a remote one, (position,) of each array."""
     out: list[tuple[Any, ...]] = []
     for number, frame in enumerate(frames):
         if not isinstance(frame, str | os.PathLike):
             out.append((number,))
+            continue
+        if is_url(frame):  # what is read of it is of one version, as each request is checked
+            out.append((shown(os.fsdecode(frame)),))
             continue
         path = os.path.abspath(os.path.expanduser(os.fsdecode(frame)))
         try:
@@ -207,5 +211,5 @@ def _text(value: object) -> str:
 
 def _name(frames: Sequence[Any], first: Source) -> str:
     last = frames[-1]
-    where = os.path.basename(os.fsdecode(last)) if isinstance(last, str | os.PathLike) else "an array"
+    where = os.path.basename(shown(os.fsdecode(last))) if isinstance(last, str | os.PathLike) else "an array"
     return f"<{len(frames)} images, {first.name} to {where}>"

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._labels.builder import Builder
 from ndzarr._labels.folders import class_folders, read_classes, read_images, read_masks
 from ndzarr._labels.geographic import QUPATH_KEYS, TABLES, read_geographic, read_qupath
+from ndzarr._labels.ome_zarr import read_ome_zarr
 from ndzarr._labels.series import make_videos
 from ndzarr._labels.stac import read_stac
 from ndzarr._labels.text_files import lines_of, mot_sequences, read_dota, read_mot, read_yolo
@@ -21,7 +23,7 @@ from ndzarr.errors import MissingError, OptionError, SourceError
 
 FORMATS = (
     *("auto", "coco", "yolo", "voc", "dota", "mot", "geojson", "qupath", "masks", "instances", "images", "classes"),
-    "stac",
+    *("stac", "ome-zarr"),
 )
 
 
@@ -48,8 +50,9 @@ def dataset(
     format
         'coco' (and kwcoco), 'yolo' (boxes, segments, oriented boxes, poses), 'voc', 'dota', 'mot', 'geojson' (also
         GeoPackage, GeoParquet, shapefiles: features on georeferenced images), 'qupath', 'masks' (each value of a mask a
-        class), 'instances' (each value an object), 'images' (none), 'classes' (a directory per class), 'stac'; or
-        'auto', which looks.  Exports of CVAT and Label Studio are read as far as they are one of these.
+        class), 'instances' (each value an object), 'images' (none), 'classes' (a directory per class), 'stac',
+        'ome-zarr' (the label images of OME-Zarr images and plates, each value an object); or 'auto', which looks.
+        Exports of CVAT and Label Studio are read as far as they are one of these.
     category
         Property of features that names their category; by default the likeliest.
     names
@@ -130,6 +133,8 @@ def _read(builder: Builder, path: Path, images: Any, format: str, category: str 
             read_classes(builder, path, images)
         case "stac":
             read_stac(builder, path, images)
+        case "ome-zarr":
+            read_ome_zarr(builder, path, images, names)
         case _:
             read_images(builder, path, images)
 
@@ -167,6 +172,8 @@ def _guess_file(path: Path) -> str | None:
 
 
 def _guess_directory(path: Path, images: Any) -> str | None:
+    if is_store(path):
+        return "ome-zarr"
     if (path / "data.kwcoco.json").is_file():
         return "coco"
     if any((path / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")):

@@ -66,11 +66,18 @@ def read_masks(builder: Builder, labels: Path, images: Any, instances: bool, nam
             continue
         image = builder.image(found)
         for value, mask in _regions(path, (image["height"], image["width"])):
-            category = "object" if instances else _name(names, value)
-            more = {"track_id": value} if instances else {}
-            rows, columns = (np.flatnonzero(mask.any(axis=k)) for k in (1, 0))
-            box = (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])
-            builder.add(image, category, box, segmentation=run_lengths(mask), area=int(mask.sum()), **more)
+            add_region(builder, image, mask, "object", names, value, instances)
+
+
+def add_region(
+    builder: Builder, image: Any, mask: np.ndarray[Any, Any], name: str, names: Any, value: int, instances: bool
+) -> None:
+    """Add where a mask has a value: an object of the category `name`, or a class that `names` may name."""
+    more = {"track_id": value} if instances else {}
+    rows, columns = (np.flatnonzero(mask.any(axis=k)) for k in (1, 0))
+    box = (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])
+    category = name if instances else _name(names, value)
+    builder.add(image, category, box, segmentation=run_lengths(mask), area=int(mask.sum()), **more)
 
 
 def _image_of(path: str, finder: ImageFinder) -> str | None:

@@ -270,11 +270,11 @@ def _pyramid(
     reopen: partial[Pyramid],
 ) -> Pyramid:
     """
-    Return the pyramid of a file, with the attributes that a store of it would have.
+    Return the pyramid of a file.
 
     `arrays` are (image, mask), `scales` the native pixels per pixel of each along y and x.
     """
-    factors = [(*(1,) * (len(facts.dims) - 2), *scale) for scale in scales]
-    levels = [Level(a, tuple(map(float, f)), m) for (a, m), f in zip(arrays, factors, strict=True)]
+    factors = [(*(1.0,) * (len(facts.dims) - 2), *map(float, scale)) for scale in scales]
+    levels = [Level(a, f, m) for (a, m), f in zip(arrays, factors, strict=True)]
     how: dict[str, Any] = {"kind": options.kind, "origin": origin, "cache_bytes": cache_bytes, "reopen": reopen}
     return described_pyramid(path, facts, levels, **how)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ndzarr._concurrency import BatchError, Failure, Task, TaskContext, ordered_map, run_tasks
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
 from ndzarr._files import Batch, FileId, cache_root, most_writers, settle, signature
+from ndzarr._formats.options import Options
 from ndzarr._formats.sidecars import BESIDE, sidecar_states
 from ndzarr._library import inventory
 from ndzarr._library.inventory import Entry
@@ -164,9 +165,10 @@ class Library:
                 self._open.popitem(last=False)
         return pyramid
 
-    def open_store(self, path: str | os.PathLike[str]) -> Pyramid:
-        """Open a store, or its URL, anew."""
-        return open_pyramid(path, storage_options=self.storage_options, remote=self.remote)
+    def open_store(self, path: str | os.PathLike[str], series: str | int | None = None) -> Pyramid:
+        """Open a store, or its URL, anew; `series` is one of its images, if it holds several."""
+        far: dict[str, Any] = {"storage_options": self.storage_options, "remote": self.remote}
+        return open_pyramid(path, options=Options(series=series), **far)
 
     def open_together(self, requests: Iterable[SourceRequest]) -> None:
         """Open the sources of which the file or the store is remote, several at a time: each waits for requests."""
@@ -330,7 +332,7 @@ class Library:
     def _resolve(self, request: SourceRequest) -> Pyramid:
         remote = self._find_remote(request)
         if remote is None and (is_url(request.path) or is_opened_in_place(request.path)):
-            pyramid = self.open_store(request.path)
+            pyramid = self.open_store(request.path, request.series)
             refuse_disagreement(pyramid, request)
             return pyramid
         if (opened := self._open_file(request, remote)) is not None:

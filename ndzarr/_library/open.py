@@ -49,7 +49,7 @@ def open(
     Parameters
     ----------
     path
-        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4, 0.5), a `multiscales` group, or a
+        Directory of a Zarr store: one that ndzarr wrote, an OME-Zarr image (0.4 to 0.6), a `multiscales` group, or a
         single array.  Or an `.ozx` or `.zip` that holds one, not compressed.  Or the URL of either (s3://, gs://,
         az://, https://), which needs the extra `remote`; see docs/remote.md.  Or a TIFF file with tiles (COG,
         OME-TIFF), whose overviews become levels; see docs/in-place.md.  Or a video, which is decoded as far as each
@@ -88,7 +88,7 @@ def open(
     DamagedError
         The file is truncated or damaged.
     OptionError
-        `path` is a store, which is used as it is, and `palette` or `series` is given; or the file has no such series.
+        `path` is a store, which is used as it is, and `palette` is given; or there is no such series.
 
     Warns
     -----
@@ -108,13 +108,13 @@ def open(
     >>> ndzarr.open(path).levels[0]
     <Level 1/1: 3 x 300 x 400, chunks 3 x 64 x 64>
     """
-    options = make_options(axes, None, None, True, None, variable=variable)
+    options = PLAIN
+    if (axes, variable, series) != (None, None, None):
+        options = make_options(axes, None, None, True, None, series=series, variable=variable)
     if not isinstance(path, str | os.PathLike):
-        _refuse_options("an object", palette=palette, series=series)
+        _refuse_palette("an object", palette)
         return open_object(path, cache_bytes, options, remote)
     name = os.fspath(path)
-    if variable is None and axes is None:
-        options = PLAIN
     remotely = store is not None or is_url(name)
     if remotely and (opened := find_remote(name, storage_options, remote, store=store)) is not None:
         from ndzarr._library.in_place import open_remote_file
@@ -124,7 +124,7 @@ def open(
         from ndzarr._library.in_place import open_file
 
         return open_file(name, cache_bytes, _of_file(name, palette, series, options))
-    _refuse_options(shown(name), palette=palette, series=series)
+    _refuse_palette(shown(name), palette)
     far: dict[str, Any] = {"storage_options": storage_options, "remote": remote, "store": store}
     return open_pyramid(path, cache_bytes, options=options, **far)
 
@@ -134,13 +134,11 @@ def _of_file(name: str, palette: str | None, series: str | int | None, options: 
     return InPlaceOptions(palette=palette, series=series, axes=options.axes)
 
 
-def _refuse_options(name: str, **given: object) -> None:
-    for option, value in given.items():
-        if value is not None:
-            message = f"{name}: {option}={value!r} is for TIFFs that are read in place, and this is none"
-            raise OptionError(
-                message, path=name, key=option, hint=f"Leave {option} out, or pass it to ndzarr.transcode"
-            )
+def _refuse_palette(name: str, palette: str | None) -> None:
+    if palette is not None:
+        message = f"{name}: palette={palette!r} is for TIFFs that are read in place, and this is not one"
+        hint = "Leave palette out, or pass it to ndzarr.transcode"
+        raise OptionError(message, path=name, key="palette", hint=hint)
 
 
 def find_remote(
@@ -259,7 +257,6 @@ def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
         ("axes", "".join(pyramid.dims)),
         ("channels", pyramid.channels),
         ("nodata", pyramid.nodata),
-        ("series", None),
     ):
         asked: Any = getattr(request, option)
         asked = as_nodata(asked) if option == "nodata" and isinstance(asked, tuple) else asked

@@ -77,9 +77,10 @@ def join_parts(
     threshold
         Intersection over union in the area that both windows see from which on two parts are of one object.
     """
-    # A part goes on beyond the border that cut it.
-    far = np.where(cut, windows + np.array([-1, -1, 1, 1]) * border, boxes)
-    i, j = touching_pairs(far, classes, 2 * border)
+    # A part goes on beyond the border that cut it.  Its other sides are known to some pixels only, which matters where
+    # both windows see but a sliver.
+    far = np.where(cut, windows, boxes) + np.array([-1, -1, 1, 1]) * border
+    i, j = touching_pairs(far, classes)
     any_cut: Array = np.asarray(cut.any(axis=1))
     kept = (owner[i] != owner[j]) & (any_cut[i] | any_cut[j])
     i, j = i[kept], j[kept]

@@ -378,7 +378,8 @@ def transcode(
         'colours' turns indices of a palette into r, g, b; 'indices' keeps them, as class maps need it: the store is
         then one of labels, and its attributes hold the colours.  None means 'indices' for labels, else 'colours'.
     series
-        Name or number of the image of a TIFF that holds several, such as 'label' of a slide; `ndzarr info` lists them.
+        Name or number of the image of a file or OME-Zarr group that holds several, such as "label" of a slide or
+        "B/03/0" of a plate; `ndzarr info` lists those of a TIFF.
         None means the main one.
     variable
         Name or path of the image of a Zarr group, Dataset or DataTree that holds several, such as 'air' or
@@ -423,7 +424,9 @@ def transcode(
     """
     how: Any = {"access": access, "reduce": reduce, "indexes": indexes, "ome_version": ome_version}
     encoding = Encoding(preset, kind, chunks_option(chunks), **how)
-    far = isinstance(source, str) and is_url(source)
+    far = any(
+        isinstance(one, str) and is_url(one) for one in (source if isinstance(source, list | tuple) else [source])
+    )
     known = (None, None) if far and not is_url(dest) else (storage_options, remote)
     target = destination(dest, *known)
     refuse_existing_at(target, overwrite)

@@ -34,6 +34,7 @@ from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.views import as_view, described_pyramid
 from ndzarr._store.arrays import Stored
+from ndzarr._store.metadata import axes_of
 from ndzarr.errors import SourceError, StoreError
 
 
@@ -188,8 +189,8 @@ def _by_size(tree: Tree, paths: Sequence[str]) -> list[str]:
 
 def _ome_axes(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     ome = attributes.get("ome", attributes)
-    axes = ome["multiscales"][0].get("axes") if isinstance(ome.get("multiscales"), list) else None
-    return tuple(str(a.get("name") if isinstance(a, Mapping) else a) for a in axes or ())
+    axes = axes_of(ome["multiscales"][0]) if isinstance(ome.get("multiscales"), list) else []
+    return tuple(str(a.get("name") if isinstance(a, Mapping) else a) for a in axes)
 
 
 def open_image(

@@ -107,7 +107,8 @@ class Multiscale:
     @cached_property
     def kind(self) -> str:
         """'intensity' or 'labels': decides how levels were made and how windows are resampled."""
-        return str(self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind", "intensity"))
+        own = self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind")
+        return str(own or ("labels" if "image-label" in self.attrs.get("ome", self.attrs) else "intensity"))
 
     @cached_property
     def nodata(self) -> Nodata:

@@ -28,8 +28,9 @@ from ndzarr._pyramid.zarr_store import PLAIN, open_pyramid
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.archive import is_archive
+from ndzarr._store.metadata import ome_record
 from ndzarr._store.read import execute
-from ndzarr.errors import NdzarrError, SourceError
+from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError
 
 _OF_FILES = ("name", "path", "size", "mtime_ns", "inode", "key", "digest")
 """What a store records of its source that is not true of a store which is a source itself."""
@@ -58,6 +59,10 @@ def open_object(source: Any, cache_bytes: int = 0, options: Options = PLAIN, rem
         return _open_labelled(source, cache_bytes, options)
     if "zarr" in packages and hasattr(source, "store_path"):
         return _in_store(source.store_path.store, source.store_path.path, cache_bytes, options, remote)
+    if not packages & {"zarr", "obstore", "fsspec"}:
+        what = f"a {type(source).__module__}.{type(source).__qualname__} is not opened as a pyramid"
+        hint = "Pass a path, or a Zarr or xarray object; arrays of numpy and dask are sources of ndzarr.transcode"
+        raise OptionError(what, hint=hint)
     return _in_store(source, "", cache_bytes, options, remote)
 
 
@@ -109,7 +114,7 @@ def open_source(
         else:
             pyramid = open_pyramid(os.path.expanduser(os.fsdecode(source)), options=options, **far)
     except NdzarrError as error:
-        if isinstance(error, SourceError | FileNotFoundError) or type(error).__name__ == "OptionError":
+        if isinstance(error, SourceError | MissingError | OptionError):
             raise
         raise SourceError.like(error) from error
     return PyramidSource(pyramid, options)
@@ -134,7 +139,6 @@ def _options(
     clip = make_clip(start, stop, step, size)
     options = make_options(axes, channels, nodata, orient, max_pixels, clip, palette, series, variable)
     options.refuse_clip("a Zarr store")
-    options.refuse_series("a Zarr store")
     return options
 
 
@@ -156,20 +160,20 @@ class PyramidSource(Source):
         self._pyramid = pyramid
 
     def _pixels(self, region: Region) -> Pixels:
-        window: dict[str, Any] = dict(zip(self.dims, region, strict=True))
-        if "c" in self._pyramid.dims:
-            return self._pyramid.read(**window)
-        del window["c"]
-        return np.expand_dims(self._pyramid.read(**window), self.dims.index("c"))
+        own = self._pyramid.dims
+        window: dict[str, Any] = {d: s for d, s in zip(self.dims, region, strict=True) if d in own}
+        block = self._pyramid.read(**window).transpose([own.index(d) for d in self.dims if d in own])
+        return block if "c" in own else np.expand_dims(block, self.dims.index("c"))
 
     def read_mask(self, window: Mapping[str, slice]) -> Pixels:
         """Return the mask of a window, axes `dims` without c."""
         mask = self._pyramid.levels[0].mask
         if mask is None:
             return super().read_mask(window)
-        region = zip(self.dims, self._region(window), strict=True)
-        [found] = execute(plan_reads([(mask, tuple(slice(s.start, s.stop, 1) for d, s in region if d != "c"))]))
-        return np.asarray(found != 0)
+        own = [d for d in self._pyramid.dims if d != "c"]
+        region = dict(zip(self.dims, self._region(window), strict=True))
+        [found] = execute(plan_reads([(mask, tuple(slice(region[d].start, region[d].stop, 1) for d in own))]))
+        return np.asarray(found != 0).transpose([own.index(d) for d in self.dims if d in own])
 
     def _release(self) -> None:
         """Do nothing: a pyramid holds nothing open."""
@@ -185,7 +189,8 @@ def _facts(pyramid: Pyramid, options: Options) -> Facts:
     shape = tuple(sizes[d] for d in dims)
     chunks = dict(zip(pyramid.dims, pyramid.levels[0].chunks, strict=True))
     stated = pyramid.attrs.get("ndzarr", {}).get("source") or {}
-    place = {} if pyramid.georeference is None else pyramid.georeference.metadata()
+    placed = pyramid.georeference is not None and not {"transform", "gcps"} & stated.keys()
+    place = pyramid.georeference.metadata() if pyramid.georeference is not None and placed else {}
     known = {k: v for k, v in stated.items() if k not in _OF_FILES}
     facts = Facts(
         name=pyramid.path,
@@ -200,7 +205,7 @@ def _facts(pyramid: Pyramid, options: Options) -> Facts:
         times=None if pyramid.times is None else np.asarray(pyramid.times),
         pixel_size=NOT_KNOWN if pyramid.pixel_size is None else replace(pyramid.pixel_size),
         classes=pyramid.kind == "labels",
-        metadata={"format": "pyramid", **known, **place},
+        metadata={"format": "pyramid", **ome_record(pyramid.attrs), **known, **place},
     )
     options.check_pixels(pyramid.path, *shape[-2:], whole=False)
     return facts.settle(options)

@@ -21,6 +21,7 @@ from ndzarr._formats.options import Options
 from ndzarr._formats.registry import recognise
 from ndzarr._pyramid.datasets import Tree, contents, factor, open_image
 from ndzarr._pyramid.levels import Level
+from ndzarr._pyramid.ome_groups import OmeImage, choose, images_of
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
@@ -32,6 +33,7 @@ from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
     INDEXES,
     SCHEMA,
+    axes_of,
     check_attributes,
     interpreting,
     is_sealed,
@@ -79,7 +81,7 @@ def open_pyramid(
     Open a Zarr store; see `ndzarr.open` for the parameters.
 
     `changed` is called with the path of metadata that were changed since ndzarr wrote them, but do not disagree.
-    `options` has `axes` and `variable`.
+    `options` has `axes`, `variable` and `series`.
     """
     name = os.fspath(path)
     if store is not None:
@@ -145,6 +147,9 @@ class _Folder(Protocol):
     def documents(self, files: Sequence[str], names: Sequence[str], optional: bool = False) -> dict[str, Any]:
         """Return JSON files by other names; those that do not exist are left out if `optional`."""
 
+    def content(self, file: str) -> bytes | None:
+        """Return the bytes of a file; None if there is none."""
+
     def of(self, path: str, layout: ArrayLayout) -> Stored:
         """Return an array of the hot path."""
 
@@ -187,6 +192,12 @@ class _Directory(NamedTuple):
                     message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
                     raise StoreError(message, path=self.name) from error
         return out
+
+    def content(self, file: str) -> bytes | None:
+        try:
+            return read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+        except FileNotFoundError:
+            return None
 
     def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
         if self.archive is not None:
@@ -232,6 +243,8 @@ def _from_metadata(
     with interpreting(name):
         attrs = root.get("attributes", {})
         check_attributes(name, attrs)
+        if (inner := _chosen(folder, root, options)) is not None:
+            return folder.below(inner, cache_bytes)
         if not _is_multiscale(name, root):
             return _open_labelled(folder, cache_bytes, options)
         _refuse(name, options)
@@ -281,9 +294,37 @@ def _is_multiscale(name: str, root: Mapping[str, Any]) -> bool:
     return "axes" in multiscales[0] or "ome" in attrs or "version" in multiscales[0]
 
 
-def _refuse(name: str, options: Options) -> None:
+def _chosen(folder: _Folder, root: Mapping[str, Any], options: Options) -> str | None:
+    """Return the path of the image that is meant of an OME-Zarr group that holds several; None for any other node."""
+    if root["node_type"] == "array" or _is_multiscale(folder.name, root):
+        return None
+    images = images_of(folder, root.get("attributes", {}))
+    if images is None:
+        return None
+    _refuse(folder.name, options, ("variable", "axes"))
+    return choose(folder.name, images, options.series).path
+
+
+def list_series(
+    path: str, storage_options: Mapping[str, Any] | None = None, remote: Remote | None = None
+) -> list[OmeImage] | None:
+    """Return the images of an OME-Zarr group that holds several, by its path or URL; None for anything else."""
+    folder = _folder(path, storage_options, remote)
+    raw = folder.content("zarr.json")
+    with interpreting(folder.name):
+        if raw is not None:
+            root = parse_json(raw, folder.name)
+        else:
+            attrs = folder.documents([".zattrs"], ["attributes"], optional=True)
+            root = {"node_type": "group", **attrs}
+        if root["node_type"] == "array" or _is_multiscale(folder.name, root):
+            return None
+        return images_of(folder, root.get("attributes", {}))
+
+
+def _refuse(name: str, options: Options, keys: Sequence[str] = ("variable", "axes", "series")) -> None:
     """Raise `OptionError` for options of arrays without names, and of groups that hold several."""
-    for key in ("variable", "axes"):
+    for key in keys:
         value = getattr(options, key)
         if value is not None:
             message = f"{name}: {key}={value!r} is for arrays and datasets, and this is an OME-Zarr image"
@@ -294,6 +335,7 @@ def _open_labelled(folder: _Folder, cache_bytes: int, options: Options) -> Pyram
     """Open an array, or an image of a group that is not one of OME-Zarr."""
     from zarr import Array
 
+    options.refuse_series(folder.name)
     with _asking_zarr(folder.name):
         root = folder.root()
         if root is None:
@@ -336,18 +378,22 @@ def list_arrays(path: str) -> list[Stored]:
 
 
 def _tree(path: str) -> tuple[_Folder, Tree]:
-    folder: _Folder
-    if is_url(path):
-        store, inner = open_url(path.rstrip("/"))
-        folder = _Bucket(store, inner, time.monotonic_ns(), None)
-    else:
-        archive = ArchiveFile(os.path.abspath(path)) if is_archive(path) else None
-        folder = _Directory(os.path.abspath(path), (time.monotonic_ns(),), archive)
+    folder = _folder(path)
     with _asking_zarr(folder.name):
         root = folder.root()
         if root is None:
             raise MissingError(f"{folder.name}: there is no Zarr store", path=folder.name, hint="Check the address")
         return folder, Tree.of(folder.name, root)
+
+
+def _folder(
+    path: str, storage_options: Mapping[str, Any] | None = None, remote: Remote | None = None
+) -> _Directory | _Bucket:
+    if is_url(path):
+        store, inner = open_url(path.rstrip("/"), storage_options, remote)
+        return _Bucket(store, inner, time.monotonic_ns(), None)
+    archive = ArchiveFile(os.path.abspath(path)) if is_archive(path) else None
+    return _Directory(os.path.abspath(path), (time.monotonic_ns(),), archive)
 
 
 def _stored_at(folder: _Folder, path: str) -> Stored:
@@ -519,6 +565,15 @@ class _Bucket(NamedTuple):
             raise StoreError(message, path=error.path) from error
         return out
 
+    def content(self, file: str) -> bytes | None:
+        """Return the bytes of a file; None if there is none."""
+        try:
+            if self.archive is not None:
+                return self.archive.read(file)
+            return self.store.get(joined(self.path, file))[0].tobytes()
+        except FileNotFoundError:
+            return None
+
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
         if self.archive is not None:
@@ -556,6 +611,8 @@ def _open_v2(folder: _Folder, cache_bytes: int, options: Options) -> Pyramid:
         attrs = held.get(".zattrs", {})
         check_attributes(folder.name, attrs)
         root = {"node_type": "array" if ".zarray" in held else "group", "attributes": attrs}
+        if (inner := _chosen(folder, root, options)) is not None:
+            return folder.below(inner, cache_bytes)
         if not _is_multiscale(folder.name, root):
             return _open_labelled(folder, cache_bytes, options)
         _refuse(folder.name, options)
@@ -662,12 +719,12 @@ def _pyramid(
 
 def _dims(attrs: Mapping[str, Any], names: Sequence[str | None] | None, ndim: int) -> tuple[str, ...]:
     ome = attrs.get("ome", attrs)
-    axes = ome["multiscales"][0].get("axes") if isinstance(ome.get("multiscales"), list) else None
+    axes = axes_of(ome["multiscales"][0]) if isinstance(ome.get("multiscales"), list) else []
     if axes:
-        axes = tuple(a if isinstance(a, str) else a["name"] for a in axes)
-        if not all(isinstance(name, str) for name in axes):
+        found = tuple(a if isinstance(a, str) else a["name"] for a in axes)
+        if not all(isinstance(name, str) for name in found):
             raise TypeError("the name of an axis is not text")
-        return axes
+        return found
     if names and None not in names:
         return tuple(str(n) for n in names)
     return tuple("tczyx"[-ndim:]) if ndim <= 5 else tuple(f"d{i}" for i in range(ndim))

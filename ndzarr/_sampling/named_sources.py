@@ -13,7 +13,7 @@ from ndzarr._indexing.plan import counted
 from ndzarr._library.keys import as_source_request, is_opened_in_place
 from ndzarr._library.library import Library
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import open_pyramid
+from ndzarr._pyramid.zarr_store import list_series, open_pyramid
 from ndzarr._remote.urls import is_url
 from ndzarr._sampling.annotations import AnnotationTable, tabulate
 from ndzarr._sampling.scene import Asset, Channel, Frame
@@ -30,19 +30,26 @@ class NamedSource:
     Parameters
     ----------
     sources
-        Name to pyramid or path, or a sequence of them, whose names are then 0, 1, 2, ...
+        Name to pyramid or path, or a sequence of them, whose names are then 0, 1, 2, ...  Or the path or URL of an
+        OME-Zarr group that holds several images, such as a plate, whose names are then those of its fields.
     library
         Transcodes image files.
+    about
+        What is known of sources, by their names: columns of tables of targets, without their `note_`.
     """
 
     dset = None
     """There is no kwcoco dataset."""
 
-    def __init__(self, sources: Mapping[Any, Named] | Iterable[Named], library: Library) -> None:
+    def __init__(
+        self,
+        sources: Mapping[Any, Named] | Iterable[Named],
+        library: Library,
+        about: Mapping[Any, Mapping[str, Any]] | None = None,
+    ) -> None:
         if isinstance(sources, str | os.PathLike | Pyramid):
-            path = _path(sources)
-            hint = "Give a list of it, or a name: {'name': ...}"
-            raise SourceError(f"{path}: a single source, and no collection of them", path=path, hint=hint)
+            sources, about = _collection(sources, library)
+        self.about = about or {}
         self.sources: dict[Any, Any] = dict(sources) if isinstance(sources, Mapping) else dict(enumerate(sources))
         """Name to what was given for it."""
         self.library = library
@@ -67,7 +74,7 @@ class NamedSource:
         return f"<{counted(len(self.sources), 'source')}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.sources, self.library)
+        return type(self), (self.sources, self.library, self.about)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         from dask.base import normalize_token
@@ -179,6 +186,21 @@ class NamedSource:
             return None
         names = [name.strip() for code in ((spec,) if isinstance(spec, str) else spec) for name in code.split("|")]
         return tuple([("*", name) for name in names])
+
+
+def _collection(given: Named, library: Library) -> tuple[dict[str, str], dict[str, Mapping[str, Any]]]:
+    """Return the images of an OME-Zarr group by their names, and what is known of each."""
+    path = _path(given)
+    images = None
+    if not isinstance(given, Pyramid) and _is_store(given):
+        images = list_series(path, library.storage_options, library.remote)
+    if images is None:
+        hint = "Give a list of it, or a name: {'name': ...}"
+        raise SourceError(f"{path}: a single source, and no collection of them", path=path, hint=hint)
+    unique = len({image.name for image in images}) == len(images)
+    named = {image.name if unique else image.path: image for image in images}
+    places = {name: f"{path.rstrip('/')}/{image.path}" for name, image in named.items()}
+    return places, {name: image.about for name, image in named.items()}
 
 
 def _needs_kwcoco(key: str) -> TargetError:

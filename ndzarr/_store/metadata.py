@@ -255,11 +255,12 @@ def _named_size(size: PixelSize, axis: str) -> Quantity | None:
 def _ome(about: Description, levels: Sequence[LevelShape], method: str, size: PixelSize) -> dict[str, Any]:
     axes, pixel, first = [], [], []
     clock = regular_times(about.times)
+    origin = about.source.get(ORIGIN) or {}
     for d in about.dims:
         length = Quantity(clock[1], "second") if d == "t" and clock is not None else _named_size(size, d)
         axes.append({"name": d, "type": _AXIS_TYPES[d], **({} if length is None else {"unit": length.unit})})
         pixel.append(1.0 if length is None else length.value)
-        first.append(clock[0] if d == "t" and clock is not None else 0.0)
+        first.append(clock[0] if d == "t" and clock is not None else origin.get(d, 0.0) * pixel[-1])
     datasets = []
     for k, level in enumerate(levels):
         scale = [p * f for p, f in zip(pixel, level.factors, strict=True)]
@@ -331,11 +332,9 @@ def pixel_size_of(attrs: Mapping[str, Any], place: Georeference | None) -> tuple
 
 def _ome_size(attrs: Mapping[str, Any], notes: list[str]) -> PixelSize:
     """Return what OME-Zarr says: the scale of the first dataset, times that of all of them, in the axes' units."""
-    ome = attrs.get("ome", attrs)
-    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
-    image = multiscales[0] if isinstance(multiscales, list) and multiscales else {}
-    axes, datasets = image.get("axes"), image.get("datasets")
-    if not isinstance(axes, list) or not isinstance(datasets, list) or not datasets:
+    image = _ome_image(attrs)
+    axes, datasets = axes_of(image), image.get("datasets")
+    if not axes or not isinstance(datasets, list) or not datasets:
         return PixelSize()
     factors = [scale_of(steps) for steps in (datasets[0].get(_TRANSFORMS), image.get(_TRANSFORMS))]
     said, sizes = Statements("OME-Zarr", notes), dict[str, Any]()
@@ -352,10 +351,73 @@ def _ome_size(attrs: Mapping[str, Any], notes: list[str]) -> PixelSize:
     return PixelSize(**sizes, source="OME-Zarr")
 
 
+ORIGIN = "origin"
+"""Key of a source: axis to the position of the centre of the first native pixel, in native pixels, if that is not 0."""
+OMERO = "omero"
+"""Key of a source: how viewers show its channels, as OME-Zarr says it."""
+
+
+def ome_record(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a source records of the OME-Zarr metadata that it is made from, besides sizes: `ORIGIN`, `OMERO`."""
+    if "ndzarr" in attrs:  # recorded before
+        return {}
+    image = _ome_image(attrs)
+    axes, datasets = axes_of(image), image.get("datasets")
+    scale, shift = [1.0] * len(axes), [0.0] * len(axes)
+    stated = [datasets[0].get(_TRANSFORMS), image.get(_TRANSFORMS)] if isinstance(datasets, list) and datasets else []
+    for step in (step for steps in stated for step in _steps(steps)):
+        found = next((step.get(key) for key in ("scale", "translation") if step.get("type") == key), None)
+        numbers = [as_number(v) for v in found] if isinstance(found, list) and len(found) == len(axes) else []
+        for k, number in enumerate(numbers):
+            if number is not None and step["type"] == "scale":
+                scale[k], shift[k] = scale[k] * number, shift[k] * number
+            elif number is not None:
+                shift[k] += number
+    names = [axis.get("name") if isinstance(axis, Mapping) else axis for axis in axes]
+    origin = {n: t / s for n, s, t in zip(names, scale, shift, strict=True) if n in ("z", "y", "x") and t and s > 0}
+    omero = attrs.get("ome", attrs).get("omero")
+    shown = {OMERO: dict(omero)} if isinstance(omero, Mapping) and isinstance(omero.get("channels"), list) else {}
+    return ({ORIGIN: origin} if origin else {}) | shown
+
+
+def _ome_image(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first of the `multiscales` of OME-Zarr; empty if there is none."""
+    ome = attrs.get("ome", attrs)
+    multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    found = multiscales[0] if isinstance(multiscales, list) and multiscales else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def axes_of(image: Mapping[str, Any]) -> list[Any]:
+    """
+    Return the axes of an image of OME-Zarr; [] if it states none.
+
+    In OME-Zarr 0.6 they are those of the coordinate system that the transformations of levels lead to.
+    """
+    axes = image.get("axes")
+    systems = [s for s in image.get("coordinateSystems") or () if isinstance(s, Mapping)]
+    if axes is None and systems:
+        steps = [s for d in image.get("datasets") or () for s in d.get(_TRANSFORMS) or ()]
+        output = steps[0].get("output") if steps else None
+        name = output.get("name") if isinstance(output, Mapping) else output
+        axes = next((s for s in systems if s.get("name") == name), systems[0]).get("axes")
+    return axes if isinstance(axes, list) else []
+
+
+def _steps(transformations: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield coordinate transformations one by one: OME-Zarr 0.6 may hold them in sequences."""
+    waiting = list(transformations) if isinstance(transformations, list) else []
+    while waiting:
+        step = waiting.pop(0)
+        if isinstance(step, Mapping) and step.get("type") == "sequence":
+            waiting = [*(step.get("transformations") or ()), *waiting]
+        elif isinstance(step, Mapping):
+            yield step
+
+
 def scale_of(steps: Any) -> list[Any] | None:
     """Return the `scale` of OME-Zarr's coordinate transformations; None if they have none."""
-    found = [s for s in steps if isinstance(s, Mapping) and s.get("type") == "scale"] if isinstance(steps, list) else []
-    scale = found[0].get("scale") if found else None
+    scale = next((step.get("scale") for step in _steps(steps) if step.get("type") == "scale"), None)
     return scale if isinstance(scale, list) else None
 
 
@@ -365,7 +427,13 @@ def _omero(about: Description, windows: Sequence[DisplayWindow]) -> dict[str, An
         {"label": name, "color": colour, "active": shown, "window": window._asdict()}
         for name, (colour, shown), window in zip(about.channels, display_colours(about.channels), windows, strict=True)
     ]
-    return {"channels": channels}
+    stated = about.source.get(OMERO) or {}
+    if stated and len(stated["channels"]) == len(channels):
+        channels = [
+            own | {key: value for key, value in other.items() if key in own and key != "label"}
+            for own, other in zip(channels, stated["channels"], strict=True)
+        ]
+    return {**stated, "channels": channels}
 
 
 def display_colours(channels: Sequence[str]) -> list[tuple[str, bool]]:

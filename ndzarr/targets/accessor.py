@@ -788,7 +788,8 @@ class SourceTargets:
 
         Returns
         -------
-        One row per window, sorted by source, y and x: `key`, and `cx cy width height` in pixels.
+        One row per window, sorted by source, y and x: `key`, and `cx cy width height` in pixels.  Those of a plate
+        have `note_well`, `note_row`, `note_column`, `note_field` and `note_acquisition`, too.
 
         Raises
         ------

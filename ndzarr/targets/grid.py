@@ -15,6 +15,7 @@ from ndzarr._geo.pixel_size import is_physical
 from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import check_memory
 from ndzarr._sampling.segmentations import shape_of
+from ndzarr._sampling.target import NOTE
 from ndzarr._validation import as_list, check_fraction, check_target_count
 from ndzarr.errors import TargetError
 from ndzarr.targets.overlaps import KINDS, TargetContext, as_tuples, kind_column
@@ -93,7 +94,11 @@ def source_grid(
     spaces = Spaces("source", column_of_ids(names), height, width, ((None,),) * len(names))
     sizes_of = WindowSizes(source, spaces, resolution)
     sliding = sliding_windows(sizes_of, window_dims, overlap, None, 0, keep_borders)
-    return pandas.DataFrame(sliding.windows().target_columns(spaces) | sliding.output)
+    table = pandas.DataFrame(sliding.windows().target_columns(spaces) | sliding.output)
+    stated = dict.fromkeys(key for name in names for key in source.about.get(name, ()))
+    for key in stated:
+        table[f"{NOTE}{key}"] = [source.about.get(name, {}).get(key) for name in table["key"]]
+    return table
 
 
 def parse_borders(keep_borders: bool | str) -> str:

@@ -164,24 +164,27 @@ class TensorOptions:
         weights = np.where(ignored, 0, np.where(np.isnan(weights), 1, weights))
         frames, stops = batch["frame"].values, np.searchsorted(batch["annot_sample"].values, np.arange(image[0] + 1))
         whole = (image[0], *(shape if len(shape) == 3 else (1, *shape)))
-        classes, regions = np.zeros(whole, np.int64), np.zeros(whole, bool)
-        importance, kept = np.ones(whole, np.float32), []
+        kept: list[torch.Tensor] = []
+        layers: dict[
+            str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+        ] = {}  # to pixels, and what annotations have
+        if self.masks == "semantic":
+            layers["masks"] = np.zeros(whole, np.int64), values
+        if "ignore" in self.rasters:
+            layers[RASTER_NAMES["ignore"]] = np.zeros(whole, bool), ignored
+        if "weight" in self.rasters:
+            layers[RASTER_NAMES["weight"]] = np.ones(whole, np.float32), weights
         for k, masks in enumerate(instances):
-            kept.append(torch.from_numpy(masks))
+            if self.masks == "instance":
+                kept.append(torch.from_numpy(masks))
             mine = np.arange(stops[k], stops[k + 1])
             # What is known lies on top of what is to be ignored.
             for i in mine[np.argsort(~beneath[mine], kind="stable")].tolist():
-                pixels = masks[i - stops[k]]
-                np.copyto(classes[k, frames[i]], values[i], where=pixels)
-                np.copyto(importance[k, frames[i]], weights[i], where=pixels)
-                regions[k, frames[i]] |= pixels & ignored[i]
-        out: Tensors = {} if self.masks is None else {"masks": kept if self.masks == "instance" else classes}
-        out |= {RASTER_NAMES["ignore"]: regions} if "ignore" in self.rasters else {}
-        out |= {RASTER_NAMES["weight"]: importance} if "weight" in self.rasters else {}
-        return {
-            name: value if isinstance(value, list) else torch.from_numpy(value.reshape(image[0], *shape))
-            for name, value in out.items()
-        }
+                for name, (pixels, own) in layers.items():
+                    if own[i] or name != RASTER_NAMES["ignore"]:  # what is to be ignored is so, whatever lies on top
+                        np.copyto(pixels[k, frames[i]], own[i], where=masks[i - stops[k]])
+        out: Tensors = {"masks": kept} if self.masks == "instance" else {}
+        return out | {name: torch.from_numpy(pixels.reshape(image[0], *shape)) for name, (pixels, _) in layers.items()}
 
 
 IGNORED = -100

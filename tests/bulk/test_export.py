@@ -298,6 +298,13 @@ def test_options_that_make_no_sense_are_named(sampler, tiles, tmp_path):
             sampler.export(tiles, tmp_path / "out", **options)
     with raises(TargetError, key="targets"):
         sampler.export([], tmp_path / "out")
+    content = {
+        "images": sampler.dset.dataset["images"][:1],
+        "categories": [{"id": 1, "name": "a/b"}, {"id": 2, "name": "a_b"}],
+    }
+    with raises(OptionError, key="format", hint="Rename"):
+        twice = ndzarr.CocoSampler(content, tmp_path.parent / "work", image_root=sampler.dset.bundle_dpath)
+        twice.export({"gid": 1}, tmp_path / "out", "imagefolder")
     with raises(OptionError, key="dest", hint="local"):
         sampler.export(tiles, "s3://bucket/out", "coco")
     assert not list(tmp_path.iterdir())

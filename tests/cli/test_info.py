@@ -81,6 +81,28 @@ def test_stores_that_others_made_are_understood(run, folder):
     assert "Pyramid two.zarr" in run("info", "two.zarr").out
 
 
+def test_images_of_a_group_are_listed_and_one_is_chosen_by_each_command(run, folder):
+    import zarr
+
+    group = zarr.open_group(folder / "a.zarr", mode="w")
+    for name in ("r10/red", "r10/nir", "r20/red"):
+        group.create_array(name, data=np.full((20, 30), len(name), "u2"), dimension_names=("y", "x"))
+    group.create_array("four", shape=(2, 3, 4, 5), dtype="u1")
+    out = run("info", "a.zarr").out
+    assert [line.strip() for line in out.splitlines()[1:]] == [
+        f"'{path}' (y: 20, x: 30) uint16" for path in ("r10/nir", "r10/red", "r20/red")
+    ]
+    [facts] = json.loads(run("info", "a.zarr", "--json").out)
+    assert [image["path"] for image in facts["images"]] == ["r10/nir", "r10/red", "r20/red"]
+    assert facts["images"][0]["shape"] == [20, 30]
+    assert "y: 20, x: 30" in run("info", "a.zarr", "--variable", "nir").out
+    assert "t: 2, z: 3, y: 4, x: 5" in run("info", "a.zarr/four", "--axes", "tzyx").out
+    run("transcode", "a.zarr", "--variable", "r20/red", "-o", "b.zarr", "-q")
+    run("crop", "a.zarr", "--variable", "r20/red", "--x", "3:8", "-o", "c.npy")
+    assert (np.load("c.npy") == 7).all()
+    assert "variable" in run("transcode", "a.zarr", "-o", "d.zarr", code=1).err
+
+
 def test_bad_paths_are_listed_and_the_others_told(run, folder, store):
     store(np.zeros((9, 9), "u1"))
     (folder / "text").write_text("hello")

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -286,13 +287,10 @@ def _scenes() -> None:
 
             scene = _scene()
             scene["dem"] = scene["dem"].where(scene["dem"] != -9999).astype("f4")
-            path = _written(
-                scene,
-                folder,
-                zarr_format,
-                dem={"dtype": "int16", "scale_factor": 0.5, "add_offset": 10.0, "_FillValue": -32768},
-            )
-            return Truth(path, xr.open_zarr(path, chunks=None)["dem"].values, "yx", {**PLACED, "nodata": np.nan})
+            packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 10.0, "_FillValue": -32768}
+            scene.to_zarr(folder / "twin.zarr", zarr_format=2, encoding={"dem": packing})  # which every xarray reads
+            want = xr.open_zarr(folder / "twin.zarr", chunks=None)["dem"].values
+            return Truth(_written(scene, folder, zarr_format, dem=packing), want, "yx", {**PLACED, "nodata": np.nan})
 
         def times(folder: Path, zarr_format: int = zarr_format) -> Truth:
             import xarray as xr
@@ -388,7 +386,7 @@ def _gdal(folder: Path, pixels: np.ndarray[Any, Any], **options: Any) -> Path:
 
 @store("raster of one band, nodata", "GDAL, format 2", "rasterio")
 def gdal2(folder: Path) -> Truth:
-    path = _gdal(folder, HEIGHTS[None], nodata=-9999, FORMAT="ZARR_V2", COMPRESS="BLOSC")
+    path = _gdal(folder, HEIGHTS[None], nodata=-9999, FORMAT="ZARR_V2", COMPRESS="ZLIB")
     return Truth(path, HEIGHTS, "yx", {**PLACED, "nodata": -9999})
 
 
@@ -536,6 +534,40 @@ def _ome_rows() -> None:
 _ome_rows()
 
 
+def _attributes(path: Path, name: str, version: str, **stated: Any) -> None:
+    """Write the attributes of a group of OME-Zarr."""
+    import zarr
+
+    group = zarr.open_group(path, path=name, mode="a", zarr_format=2 if version == "0.4" else 3)
+    group.attrs.update(stated if version == "0.4" else {"ome": {"version": version, **stated}})
+
+
+def _ome_collections() -> None:
+    for version in ("0.4", "0.5"):
+
+        def series(folder: Path, version: str = version) -> Truth:
+            _attributes(folder / "a.zarr", "", version, **{"bioformats2raw.layout": 3})
+            for k in range(2):
+                _ome_group(folder / "a.zarr", version, str(k))
+            _attributes(folder / "a.zarr", "OME", version, series=["0", "1"])
+            return Truth(folder / "a.zarr", RGB, "cyx", MICRO, advised={"series": "0"}, levels=2)
+
+        def plate(folder: Path, version: str = version) -> Truth:
+            wells = [{"path": f"A/{n}", "rowIndex": 0, "columnIndex": n - 1} for n in (1, 2)]
+            about = {"rows": [{"name": "A"}], "columns": [{"name": "1"}, {"name": "2"}], "wells": wells, "name": "p"}
+            _attributes(folder / "a.zarr", "", version, plate=about)
+            for well in wells:
+                _attributes(folder / "a.zarr", str(well["path"]), version, well={"images": [{"path": "0"}]})
+                _ome_group(folder / "a.zarr", version, f"{well['path']}/0")
+            return Truth(folder / "a.zarr", RGB, "cyx", MICRO, advised={"series": "A/1/0"}, levels=2)
+
+        ROWS.append(Row(f"series {version}", "by hand, as bioformats2raw", (), series))
+        ROWS.append(Row(f"plate {version}", "by hand, as OME-Zarr", (), plate))
+
+
+_ome_collections()
+
+
 def _ome_zarr(folder: Path, version: str) -> Truth:
     import zarr
     from ome_zarr.format import FormatV04, FormatV05
@@ -543,8 +575,14 @@ def _ome_zarr(folder: Path, version: str) -> Truth:
 
     form = FormatV04() if version == "0.4" else FormatV05()
     group = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=2 if version == "0.4" else 3)
-    units = {"y": "micrometer", "x": "micrometer"}
-    write_image(RGB, group, axes=["c", "y", "x"], fmt=form, scale={"y": SIZE, "x": SIZE}, axes_units=units)
+    if "scale" in signature(write_image).parameters:
+        units = {"y": "micrometer", "x": "micrometer"}
+        how: dict[str, Any] = {"axes": ["c", "y", "x"], "scale": {"y": SIZE, "x": SIZE}, "axes_units": units}
+    else:  # before 0.16
+        axes = [{"name": "c", "type": "channel"}, *({"name": n, "type": "space", "unit": "micrometer"} for n in "yx")]
+        scales = [[{"type": "scale", "scale": [1, SIZE * 2**k, SIZE * 2**k]}] for k in range(5)]
+        how = {"axes": axes, "coordinate_transformations": scales}
+    write_image(RGB, group, fmt=form, **how)
     return Truth(folder / "a.zarr", RGB, "cyx", {"size": SIZE}, levels=5)
 
 

@@ -32,6 +32,12 @@ def weather(y="lat", x="lon", north_up=False, **units):
     return xr.Dataset({"air": (("time", y, x), air)}, coords)
 
 
+def twin(dataset, folder, packing):
+    """Return what xarray reads of a dataset written in format 2: old xarrays do not read their own of format 3."""
+    dataset.to_zarr(folder / "twin.zarr", zarr_format=2, encoding={"air": packing})
+    return xr.open_zarr(folder / "twin.zarr")
+
+
 def check(pyramid, want):
     """The pixels, whole and in a window, are those of a DataArray whose last axes are y and x."""
     values = want.values
@@ -50,7 +56,7 @@ def test_a_dataset_is_read_as_xarray_reads_it_by_path_and_by_object(tmp_path, za
     memory = zarr.storage.MemoryStore()
     dataset.to_zarr(memory, zarr_format=zarr_format, encoding={"air": packing})
     group = zarr.open_group(tmp_path / "a.zarr", mode="r")
-    opened = xr.open_zarr(tmp_path / "a.zarr")
+    opened = twin(dataset, tmp_path, packing)
     objects = (tmp_path / "a.zarr", tmp_path / "a.zarr" / "air", group, group["air"], group.store, memory)
     for given in (*objects, opened, opened["air"], opened.load()):
         pyramid = ndzarr.open(given)
@@ -64,7 +70,7 @@ def test_a_dataset_is_read_as_xarray_reads_it_by_path_and_by_object(tmp_path, za
 
 def test_a_packed_pixel_that_is_missing_is_not_counted_and_stays_so_when_transcoded(tmp_path):
     weather().to_zarr(tmp_path / "a.zarr", encoding={"air": PACKED})
-    want = xr.open_zarr(tmp_path / "a.zarr", chunks=None)["air"]
+    want = twin(weather(), tmp_path, PACKED)["air"].load()
     for source in (tmp_path / "a.zarr", ndzarr.open(tmp_path / "a.zarr"), want):
         made = ndzarr.transcode(source, tmp_path / "b.zarr", overwrite=True)
         assert np.array_equal(made.read()[:, 0], want.values, equal_nan=True)
@@ -147,17 +153,18 @@ def test_one_of_several_variables_is_chosen_and_all_are_named(tmp_path):
 
 
 def test_objects_of_others_are_refused(tmp_path):
-    with raises(OptionError, match="store of zarr-python"):
-        ndzarr.open(object())
+    for other in (object(), np.zeros((4, 5))):
+        with raises(OptionError, hint="ndzarr.transcode"):
+            ndzarr.open(other)
     with raises(OptionError, key="variable"):
         ndzarr.transcode(np.zeros((4, 5)), tmp_path / "a.zarr", variable="a")
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-def test_a_dataset_on_a_web_server_needs_consolidated_metadata_or_the_path_of_an_array(http, zarr_format):
+def test_a_dataset_on_a_web_server_needs_consolidated_metadata_or_the_path_of_an_array(http, tmp_path, zarr_format):
     weather().to_zarr(http.folder / "a.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=True)
     weather().to_zarr(http.folder / "b.zarr", zarr_format=zarr_format, encoding={"air": PACKED}, consolidated=False)
-    want = xr.open_zarr(http.folder / "a.zarr", chunks=None)["air"]
+    want = twin(weather(), tmp_path, PACKED)["air"]
     with raises(StoreError, hint="consolidate_metadata"):
         ndzarr.open(f"{http.url}/b.zarr")
     for url in (f"{http.url}/a.zarr", f"{http.url}/a.zarr/air", f"{http.url}/b.zarr/air"):

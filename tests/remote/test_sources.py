@@ -130,3 +130,16 @@ def test_a_dataset_in_a_bucket_needs_the_environment_only(s3, tmp_path, monkeypa
     sampler = ndzarr.CocoSampler(dataset([url]), workdir=tmp_path / "work", allow="urls")
     found = sampler.load_sample(windows(1)[0])["image"]
     np.testing.assert_array_equal(found, rgb()[:, 76:124, 118:182])
+
+
+def test_lists_of_urls_and_stores_in_a_bucket_are_transcoded_with_storage_options(s3, tmp_path):
+    options, urls = {"storage_options": s3.storage_options}, []
+    bucket = s3.bucket("sources")
+    for k in range(2):
+        Image.fromarray(np.full((40, 30), k, "u1")).save(tmp_path / f"{k}.png")
+        urls.append(s3.put(bucket.removeprefix("s3://"), f"{k}.png", (tmp_path / f"{k}.png").read_bytes()))
+    made = ndzarr.transcode(urls, f"{bucket}/stack.zarr", stack="z", **options)
+    assert made.sizes == {"c": 1, "z": 2, "y": 40, "x": 30}
+    again = ndzarr.transcode(f"{bucket}/stack.zarr", tmp_path / "stack.zarr", **options)
+    for pyramid in (made, again):
+        np.testing.assert_array_equal(pyramid.read()[0, :, 0, 0], [0, 1])
