@@ -62,7 +62,7 @@ def composite(
     --------
     >>> import ndzarr.viz, numpy as np, xarray
     >>> bands = np.arange(4 * 50 * 60, dtype="u2").reshape(4, 50, 60)
-    >>> image = xarray.DataArray(bands, dims="cyx", coords={"c": ["b", "g", "r", "nir"]})
+    >>> image = xarray.DataArray(bands, dims=[*"cyx"], coords={"c": ["b", "g", "r", "nir"]})
     >>> ndzarr.viz.composite(image, ["nir", "r", "g"]).size
     (60, 50)
     """

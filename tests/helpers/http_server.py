@@ -363,7 +363,7 @@ class _Server:
 
 
 def _plain(status: int, headers: dict[str, str] | None = None) -> Answer:
-    body = b"" if status == 204 else f"{status} {HTTPStatus(status).phrase}\n".encode()
+    body = b"" if status in (204, 304) else f"{status} {HTTPStatus(status).phrase}\n".encode()
     return Answer(status, {**(headers or {}), "Content-Length": str(len(body))}, body)
 
 

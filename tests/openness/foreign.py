@@ -534,6 +534,40 @@ def _ome_rows() -> None:
 _ome_rows()
 
 
+def _attributes(path: Path, name: str, version: str, **stated: Any) -> None:
+    """Write the attributes of a group of OME-Zarr."""
+    import zarr
+
+    group = zarr.open_group(path, path=name, mode="a", zarr_format=2 if version == "0.4" else 3)
+    group.attrs.update(stated if version == "0.4" else {"ome": {"version": version, **stated}})
+
+
+def _ome_collections() -> None:
+    for version in ("0.4", "0.5"):
+
+        def series(folder: Path, version: str = version) -> Truth:
+            _attributes(folder / "a.zarr", "", version, **{"bioformats2raw.layout": 3})
+            for k in range(2):
+                _ome_group(folder / "a.zarr", version, str(k))
+            _attributes(folder / "a.zarr", "OME", version, series=["0", "1"])
+            return Truth(folder / "a.zarr", RGB, "cyx", MICRO, advised={"series": "0"}, levels=2)
+
+        def plate(folder: Path, version: str = version) -> Truth:
+            wells = [{"path": f"A/{n}", "rowIndex": 0, "columnIndex": n - 1} for n in (1, 2)]
+            about = {"rows": [{"name": "A"}], "columns": [{"name": "1"}, {"name": "2"}], "wells": wells, "name": "p"}
+            _attributes(folder / "a.zarr", "", version, plate=about)
+            for well in wells:
+                _attributes(folder / "a.zarr", str(well["path"]), version, well={"images": [{"path": "0"}]})
+                _ome_group(folder / "a.zarr", version, f"{well['path']}/0")
+            return Truth(folder / "a.zarr", RGB, "cyx", MICRO, advised={"series": "A/1/0"}, levels=2)
+
+        ROWS.append(Row(f"series {version}", "by hand, as bioformats2raw", (), series))
+        ROWS.append(Row(f"plate {version}", "by hand, as OME-Zarr", (), plate))
+
+
+_ome_collections()
+
+
 def _ome_zarr(folder: Path, version: str) -> Truth:
     import zarr
     from ome_zarr.format import FormatV04, FormatV05

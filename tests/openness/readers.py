@@ -259,16 +259,20 @@ def bioio(path: Path) -> Facts:
     for k in range(len(image.resolution_levels)):
         image.set_resolution_level(k)
         out.append(digest(image.get_image_data("CYX")))
-    return {"pixels": out, "channels": list(image.channel_names)}
+    named = "omero" in _root(path)["attributes"]["ome"]  # labels have none, and it makes up a name
+    return {"pixels": out, **({"channels": list(image.channel_names)} if named else {})}
 
 
 def napari_ome_zarr(path: Path) -> Facts:
     from napari_ome_zarr import napari_get_reader
 
     layers = napari_get_reader(str(path))(str(path))
-    data = layers[0][0]
-    data = data if isinstance(data, list) else [data]
-    return {"pixels": [digest(_computed(d)) for d in data], "layer": layers[0][2]}
+    images = [layer[0] if isinstance(layer[0], list) else [layer[0]] for layer in layers]
+    if len(layers) == 1:
+        return {"pixels": [digest(_computed(d)) for d in images[0]], "layer": layers[0][2]}
+    pixels = [digest(b"".join(_computed(d).tobytes() for d in level)) for level in zip(*images, strict=True)]
+    channels = [layer[1]["name"].rpartition(": ")[2] for layer in layers]  # a layer each
+    return {"pixels": pixels, "channels": channels, "layer": layers[0][2]}
 
 
 def zarr_cm(path: Path) -> Facts:
@@ -396,11 +400,11 @@ def _chromium(url: str) -> Iterator[None]:
 
 
 def neuroglancer(path: Path) -> Facts:
-    """Take a screenshot of the first channel, grey, at a pixel of the screen for each of the store."""
+    """Take a screenshot of the first channel, grey, a pixel of the screen for each of the store, exact for 8 bits."""
     import neuroglancer as ng
 
     ome = _root(path)["attributes"]["ome"]
-    y, x = _shape(path)[-2:]
+    y, x = _native(path)["shape"][-2:]
     ng.set_server_bind_address("127.0.0.1")
     with _served(path.parent) as url:
         viewer = ng.Viewer()
@@ -414,16 +418,19 @@ def neuroglancer(path: Path) -> Facts:
             state.layers["image"] = ng.ImageLayer(source=source, local_position=[0], shader=shader)
             state.layout, state.show_axis_lines, state.show_scale_bar = "xy", False, False
             state.show_default_annotations = False
-        signal.alarm(60)  # it says nothing of a codec that it lacks
+        signal.alarm(100)  # it says nothing of a codec that it lacks
         with _chromium(viewer.get_viewer_url()):
             shot = viewer.screenshot(size=[x, y]).screenshot
     if folder := os.environ.get("SCREENSHOTS"):
         Path(folder, f"{path.name}.png").write_bytes(shot.image)
-    return {"first": digest(shot.image_pixels[..., 0])}
+    grey = shot.image_pixels[..., 0]
+    assert len(set(grey.ravel().tolist())) > 1, "the picture is of one colour"
+    return {"first": digest(grey)} if _native(path)["data_type"] == "uint8" else {"valid": True}
 
 
-def _shape(path: Path) -> list[int]:
-    return list(_root(path)["consolidated_metadata"]["metadata"][_levels(path)[0]]["shape"])
+def _native(path: Path) -> Any:
+    """Return the metadata of the native level."""
+    return _root(path)["consolidated_metadata"]["metadata"][_levels(path)[0]]
 
 
 def rasterio(path: Path) -> Facts:

@@ -5,6 +5,7 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -108,8 +109,9 @@ def test_chunks_that_are_files_of_their_own_count_their_size(tmp_path):
 
 
 def test_the_engine_says_which_arrays_take_the_slow_path_and_why(tmp_path):
-    array = zarr.create_array(tmp_path / "v2.zarr", shape=(100, 100), chunks=(40, 40), dtype="u2", zarr_format=2)
+    about = {"zarr_format": 2, "compressors": numcodecs.LZ4()}
+    array = zarr.create_array(tmp_path / "v2.zarr", shape=(100, 100), chunks=(40, 40), dtype="u2", **about)
     array[...] = 1
     cost = ndzarr.open(tmp_path / "v2.zarr").plan([{"y": slice(0, 41)}]).explain()
-    assert cost.engines == (("zarr-python (Zarr v2 store)", 6),)
+    assert cost.engines == (("zarr-python (Zarr v2, codec 'lz4')", 6),)
     assert cost.encoded_bytes is None

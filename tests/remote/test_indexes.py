@@ -14,7 +14,6 @@ from helpers.errors import raises
 from ndzarr._library.verify import verify
 from ndzarr.errors import DamagedError, OptionError, StoreError
 
-GATHER = 0.02
 INDEXES = "0/image/indexes"
 
 
@@ -39,19 +38,21 @@ def far(http, made):
     return http
 
 
-@pytest.mark.parametrize("cap", [1 << 20, 1 << 12], ids=["at once", "in parts"])
-def test_any_window_takes_one_round_trip_after_opening(far, image, made, cap):
-    far.server.settings(gather=GATHER)
-    remote = ndzarr.Remote(cap=cap)
+@pytest.mark.parametrize("whole", [True, False], ids=["at once", "in parts"])
+def test_any_window_asks_for_chunks_alone_after_opening(far, image, made, whole):
+    remote = ndzarr.Remote(cap=1 << 20 if whole else 1 << 12)
     pyr = ndzarr.open(f"{far.url}/a.zarr", remote=remote)
-    counted = far.server.counters()
-    assert (counted.requests, counted.waves) == ((2, 2) if cap > 1 << 12 else (1, 1))
+    assert far.server.counters().requests == (2 if whole else 1)
     local = ndzarr.open(made / "without.zarr")
     window = {"y": slice(20, 120), "x": slice(30, 130)}
     for level in range(3):
         far.server.reset()
         assert same(pyr.read(level, **window), local.read(level, **window))
-        assert far.server.counters().waves == (1 if cap > 1 << 12 else 2)
+        others = [path for _, path, *_ in far.server.counters().log if "/image/c/" not in path]
+        assert len(others) == (0 if whole else 1)  # a part of the object of all indexes
+        far.server.reset()
+        pyr.read(level, **window)
+        assert all("/image/c/" in path for _, path, *_ in far.server.counters().log)
     assert same(pickle.loads(pickle.dumps(pyr)).read(**window), local.read(**window))
     assert same(pyr.read(), image)
 
