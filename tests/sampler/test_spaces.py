@@ -265,7 +265,8 @@ def test_hidden_pixels_of_a_rotated_asset_are_not_real(kind, interpolation, tmp_
     asset = {"file_name": "a.tif", "width": 100, "height": 80, "channels": "r|g|b|a", "warp_aux_to_img": turned}
     dset = {"images": [{"id": 1, "file_name": None, "width": 160, "height": 160, "auxiliary": [asset]}]}
     (tmp_path / "a.json").write_text(json.dumps(dset))
-    sample = ndzarr.CocoSampler(tmp_path / "a.json").load_sample({"gid": 1}, interpolation=interpolation)
+    sampler = ndzarr.CocoSampler(tmp_path / "a.json", workdir=tmp_path)
+    sample = sampler.load_sample({"gid": 1}, interpolation=interpolation)
     rows, columns = np.mgrid[:160, :160] + 0.5
     x, y, _ = np.einsum("ij,j...->i...", np.linalg.inv(turned), np.stack([columns, rows, np.ones_like(rows)]))
     shown = (x >= 0) & (x < 50) & (y >= 0) & (y < 80)
