@@ -26,7 +26,7 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     os.environ["XDG_CACHE_HOME"] = os.path.join(cache, "ndzarr-tests", worker)
 
 
-FEWEST = 3
+FEWEST = 2
 """Parameter sets of a test that always run."""
 
 
