@@ -251,7 +251,7 @@ class Report:
     def __str__(self) -> str:
         minutes = (time.time() - self.started) / 60
         day = time.strftime("%Y-%m-%d", time.gmtime(self.started))
-        about = f"{day}, {self.machine}. {self.settings}. Before: {self.before}; after {minutes:.0f} minutes: {load()}."
+        about = f"{day}, {self.machine}. {self.settings}. Before: {self.before}; after {minutes:.1f} minutes: {load()}."
         return "\n\n".join([about, *self.targets(), *map(str, self.sections)])
 
     def targets(self) -> list[str]:

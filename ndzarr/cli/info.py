@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from ndzarr._files import is_store
 from ndzarr._formats.base import Source
 from ndzarr._formats.registry import file_kind
-from ndzarr._geo.georeference import from_attributes
+from ndzarr._geo.georeference import Georeference, from_attributes
 from ndzarr._geo.pixel_size import PixelSize
 from ndzarr._indexing.plan import human_bytes
 from ndzarr._indexing.windows import level_count, level_shape
@@ -116,6 +117,8 @@ def _pyramid(pyramid: Pyramid, path: str) -> tuple[dict[str, Any], str]:
         "nodata": _json_nodata(pyramid.nodata),
         "mask": pyramid.validity.masked,
         "pixel_size": _pixel_size(pyramid.pixel_size),
+        "place": _place(pyramid.georeference, pyramid.shape),
+        "times": _span(pyramid),
         "notes": list(pyramid.notes),
         "levels": [list(level.shape) for level in pyramid.levels],
         "chunks": list(array.chunks),
@@ -156,6 +159,7 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             "nodata": _json_nodata(source.nodata),
             "mask": source.masked,
             "pixel_size": _pixel_size(_stated_size(source)),
+            "place": _place(from_attributes({"ndzarr": {"source": source.metadata}}), source.shape),
             "notes": list(source.metadata.get("notes", ())),
             "levels": [list(level_shape(k, source.dims, source.shape)) for k in levels],
             "band": source.band,
@@ -186,6 +190,7 @@ def _in_place(path: str) -> dict[str, Any]:
         "levels": [list(level.shape) for level in pyramid.levels],
         "chunks": list(array.chunks),
         "engine": array.engine,
+        "times": _span(pyramid),
         "in_place": "yes" if why is None else f"by ndzarr.open; samplers transcode it, as {why}",
     }
 
@@ -201,6 +206,31 @@ def _estimates(source: Source) -> dict[str, dict[str, Any]]:
 
 def _pixel_size(size: PixelSize | None) -> dict[str, Any] | None:
     return None if size is None or not size.known else size.as_json()
+
+
+def _span(pyramid: Pyramid) -> list[float] | None:
+    """Return the times of the first and the last frame, in seconds."""
+    return [pyramid.times[0], pyramid.times[-1]] if pyramid.times else None
+
+
+def _place(georeference: Georeference | None, shape: Sequence[int]) -> dict[str, Any] | None:
+    """Return the reference system and the (left, bottom, right, top) of an image that has a place on earth."""
+    if georeference is None or georeference.transform is None:
+        return None
+    crs = georeference.crs
+    bounds = georeference.bounds(shape[-2], shape[-1])
+    return {"crs": crs.name if crs.defined else None, "transform": list(georeference.transform), "bounds": list(bounds)}
+
+
+def _place_words(place: dict[str, Any] | None) -> str | None:
+    if place is None:
+        return None
+    left, bottom, right, top = (f"{value:.10g}" for value in place["bounds"])
+    return f"{place['crs'] or 'no reference system'}, x {left} to {right}, y {bottom} to {top}"
+
+
+def _time_words(times: list[float] | None) -> str | None:
+    return None if times is None else f"{times[0]:.6g} to {times[1]:.6g} s"
 
 
 def _words(size: dict[str, Any] | None) -> str | None:
@@ -245,6 +275,8 @@ def _text(facts: dict[str, Any]) -> str:
         ("nodata", _nodata_words(facts)),
         ("mask", "yes" if facts["mask"] else None),
         ("pixel size", _words(facts["pixel_size"])),
+        ("place", _place_words(facts["place"])),
+        ("times", _time_words(facts.get("times"))),
         ("levels", ", ".join(" x ".join(map(str, shape[-2:])) for shape in facts["levels"])),
         ("chunks", " x ".join(map(str, facts.get("chunks", ())))),
         ("shards", " x ".join(map(str, facts.get("shards") or ()))),
@@ -266,8 +298,12 @@ def _text(facts: dict[str, Any]) -> str:
 def _nodata_words(facts: dict[str, Any]) -> Any:
     found = facts["nodata"]
     if not isinstance(found, list):
-        return found
-    return ", ".join(f"{c}: {'none' if v is None else v}" for c, v in zip(facts["channels"], found, strict=True))
+        return found if found is None else _number_words(found)
+    return ", ".join(f"{c}: {_number_words(v)}" for c, v in zip(facts["channels"], found, strict=True))
+
+
+def _number_words(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else f"{value:.12g}"
 
 
 def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:

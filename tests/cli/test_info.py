@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import numpy as np
 import pytest
 import tifffile
@@ -51,6 +52,25 @@ def test_json_has_all_of_it(run, folder, picture):
     assert pyramid["source"]["state"] == "unchanged"
     assert image["disk_bytes"] == (folder / "a.png").stat().st_size
     assert image["source"]["format"] == "PNG"
+
+
+def test_where_and_when_is_told(run, folder):
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+    tags = [(33550, 12, 3, (10, 10, 0)), (33922, 12, 6, (0, 0, 0, 500000, 4600000, 0)), (34735, 3, len(keys), keys)]
+    tifffile.imwrite("a.tif", np.zeros((30, 40), "u1"), extratags=tags, metadata=None)
+    ndzarr.transcode("a.tif", "a.zarr", nodata=0)
+    for path in ("a.tif", "a.zarr"):
+        assert "place       EPSG:32633, x 500000 to 500400, y 4599700 to 4600000" in run("info", path).out
+    assert "nodata      0\n" in run("info", "a.zarr").out
+    [facts] = json.loads(run("info", "a.zarr", "--json").out)
+    assert facts["place"]["bounds"] == [500000, 4599700, 500400, 4600000]
+    with av.open("a.mp4", "w") as out:
+        stream = out.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(11):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), "u1"), "rgb24")))
+        out.mux(stream.encode())
+    assert "times       0 to 1 s" in run("info", "a.mp4").out
 
 
 def test_a_source_that_was_changed_or_is_gone_is_told(run, folder, picture):
