@@ -17,12 +17,15 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.select import Select  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("NDZARR_BROWSER"), reason="drives a browser; set NDZARR_BROWSER"),
+]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 RED, GREEN, BLUE = range(3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """Chromium without a screen, where it and its driver are installed (Debian: chromium, chromium-driver)."""
     program, driver = next(filter(None, map(shutil.which, PROGRAMS)), None), shutil.which("chromedriver")
@@ -42,7 +45,7 @@ def browser(tmp_path_factory):
         "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     )
     yield found
-    found.quit()
+    found.quit()  # it draws all the time, on a CPU where there is no GPU
 
 
 class Page:

@@ -396,6 +396,10 @@ let following = false;
 function follow(pane) {
   if (following || panes.length < 2 || !$("link").checked) return;
   const [from, to] = [pane.osd.viewport, panes[1 - panes.indexOf(pane)].osd.viewport];
+  // Panes of an even and an odd width snap to pixels half a pixel apart: they would move each other for ever.
+  const pixel = 1 / (to.getContainerSize().x * from.getZoom(true));
+  const same = Math.abs(to.getZoom(true) / from.getZoom(true) - 1) < 1e-6;
+  if (same && to.getCenter(true).distanceTo(from.getCenter(true)) < pixel) return;
   following = true;
   to.zoomTo(from.getZoom(true), null, true);
   to.panTo(from.getCenter(true), true);
