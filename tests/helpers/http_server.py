@@ -139,6 +139,7 @@ class HttpServer:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
+        self._process.terminate()  # its end of the pipe stays open where a forked child of this process has it, too
         self._process.wait()
 
     def __enter__(self) -> HttpServer:

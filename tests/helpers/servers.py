@@ -80,7 +80,7 @@ def moto() -> Iterator[S3]:
             host, port = process.stdout.readline().split()
             yield S3(f"http://{host}:{port}")
         finally:
-            process.stdin.close()  # which ends it
+            process.terminate()
 
 
 @dataclass(frozen=True)
