@@ -113,7 +113,7 @@ def write(folder, array, codec, per_shard, fill, left_out=frozenset()):
 
 @built
 @given(st.data(), codecs())
-@examples(120)
+@examples(60)
 def test_every_codec_dtype_order_and_window_gives_the_pixels_of_the_array(tmp_path_factory, data, codec):
     shape = tuple(data.draw(st.integers(1, 20)) for _ in range(3))
     array = random_array(shape, codec.dtype, seed=data.draw(st.integers(0, 3)))
@@ -139,7 +139,7 @@ def test_every_codec_dtype_order_and_window_gives_the_pixels_of_the_array(tmp_pa
 
 @built
 @given(st.data(), codecs().filter(lambda codec: codec.compressor is not None or codec.crc))
-@examples(100)
+@examples(50)
 def test_damage_is_found_and_told_as_the_python_way_does(tmp_path_factory, data, codec):
     array = random_array((3, 20, 20), codec.dtype)
     folder = tmp_path_factory.mktemp("array")
@@ -164,7 +164,7 @@ def test_damage_is_found_and_told_as_the_python_way_does(tmp_path_factory, data,
 
 @built
 @given(st.data())
-@examples(150)
+@examples(75)
 def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
     """The core is given numbers only; none of them may lead it out of a chunk or a window."""
     number = st.integers(-2, 6) | st.sampled_from((-(2**63), 2**63 - 1, 2**62, 2**33))
@@ -193,7 +193,7 @@ def test_tables_that_do_not_fit_are_refused_before_anything_is_touched(data):
 
 @built
 @given(st.data())
-@examples(150)
+@examples(75)
 def test_rows_that_do_not_fit_a_chunk_are_refused_too(data):
     number = st.integers(-2, 26) | st.sampled_from((-(2**63), 2**63 - 1, 2**33))
     dtype = np.dtype(data.draw(st.sampled_from(("u1", "u2", "f4", "f8"))))

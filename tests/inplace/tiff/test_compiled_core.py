@@ -119,7 +119,7 @@ def write(folder, written):
 
 
 @given(st.data(), writing())
-@examples(40)
+@examples(20)
 def test_every_codec_dtype_layout_and_window(tmp_path_factory, data, written):
     pyramid = ndzarr.open(write(tmp_path_factory.mktemp("tiff"), written))
     assert "compiled core" in str(pyramid.plan([{}]).explain())
@@ -128,7 +128,7 @@ def test_every_codec_dtype_layout_and_window(tmp_path_factory, data, written):
 
 
 @given(st.data(), writing())
-@examples(60)
+@examples(30)
 def test_damage_is_told_as_the_python_way_does(tmp_path_factory, data, written):
     """Bytes are changed, tiles end early, or are those of another one."""
     path = write(tmp_path_factory.mktemp("tiff"), written)
