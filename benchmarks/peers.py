@@ -360,7 +360,7 @@ def summary(report: Report, page: Path) -> None:
         "ndzarr",
     )
     bars(
-        "Milliseconds a crop, 1,000 in one go",
+        "Milliseconds a crop, hundreds in one go",
         [(row[0].replace("read_many", "ndzarr, read_many"), float(row[2]), float(row[2])) for row in together],
         pictures / "many.svg",
         "ndzarr",
