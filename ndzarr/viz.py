@@ -114,12 +114,13 @@ def animate(
     """
     from ndzarr._batches.crop_files import CLIPS, CropEncoder
     from ndzarr._sampling.draw import panels
+    from ndzarr._sampling.sample import origin_of
 
     target = local_path(path)
     kind = target.suffix.lower().lstrip(".")
     if kind not in CLIPS:
         raise OptionError(f"{path}: a clip ends in .gif or .mp4", key="path", path=str(path))
-    frames = panels(sample, sample.ndzarr.context, scale, channels, stretch)
+    frames = panels(sample, origin_of(sample), scale, channels, stretch)
     pixels = np.stack([np.moveaxis(np.asarray(frame), -1, 0) for frame in frames])  # (t, c, y, x)
     with publishing_file(target, overwrite) as work:
         work.write_bytes(CropEncoder(kind, 95, fps).encode(pixels, ("r", "g", "b")))
@@ -190,7 +191,7 @@ def draw_plan(plan: ReadPlan, array: int = 0) -> str:
 
     Returns
     -------
-    Grey lines are borders of chunks. A chunk is the darker the more windows want it. Windows are outlined.
+    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. Windows are outlined.
     """
     from ndzarr._indexing.plan_drawing import plan_svg
 

@@ -40,7 +40,7 @@ def plan_svg(plan: Plan, number: int = 0) -> str:
     """
     Return the rows and columns of an array as an SVG.
 
-    Grey lines are borders of chunks; a chunk that is read is the darker the more windows want it; windows are outlined.
+    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. Windows are outlined.
     """
     array = plan.arrays[number]
     height, width = array.shape[-2:]

@@ -16,7 +16,7 @@ from ndzarr._geo.georeference import GRID_MAPPING, Georeference
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
 from ndzarr._library.open import open as open_pyramid
 from ndzarr._pyramid.levels import Multiscale
-from ndzarr._sampling.sample import Context
+from ndzarr._sampling.sample import origin_of
 from ndzarr._sampling.target import parse, window_interval, window_size
 from ndzarr._store.validity import Nodata
 from ndzarr.errors import OptionError, TargetError, WindowError
@@ -212,16 +212,8 @@ def _interval(axis: str, want: Any, n: int) -> tuple[int, int]:
     return positions[0], len(positions)
 
 
-def _context(sample: xarray.Dataset) -> Context:
-    context = sample.encoding.get("ndzarr")
-    if not isinstance(context, Context):
-        what = "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin"
-        raise TargetError(what, key="where", hint="Pass the sample as it was loaded, or its target")
-    return context
-
-
 def _window_of_sample(sample: xarray.Dataset, canvas: Canvas) -> tuple[dict[str, float], dict[str, float]]:
-    scene = _context(sample).scene
+    scene = origin_of(sample).scene
     matrix = sample.ndzarr.transform
     corner = {"y": float(matrix[1, 2]), "x": float(matrix[0, 2])}
     image = sample["image"]
@@ -240,7 +232,7 @@ def _window_of_sample(sample: xarray.Dataset, canvas: Canvas) -> tuple[dict[str,
 
 def canvas_of_sample(sample: xarray.Dataset, gids: Sequence[Any] = ()) -> Canvas:
     """Return the space that a sample is a window of; `gids` are all images of the video."""
-    context = _context(sample)
+    context = origin_of(sample)
     scene = context.scene
     dims = tuple(d for d in sample["image"].dims if d != "t" or not gids)
     if scene.named or (scene.video and not gids) or not {*dims} <= {"c", "y", "x"}:

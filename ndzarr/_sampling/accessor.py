@@ -11,7 +11,7 @@ import xarray
 
 from ndzarr._sampling.annotations import NO_ID
 from ndzarr._sampling.detections import category_tree, detections, masks
-from ndzarr._sampling.sample import Context, cut_of
+from ndzarr._sampling.sample import Context, cut_of, origin_of
 from ndzarr._sampling.target import EditableTarget
 from ndzarr.errors import TargetError
 
@@ -26,25 +26,18 @@ class SampleAccessor:
         self._sample = sample
 
     @property
-    def context(self) -> Context:
-        """Where the sample comes from; for ndzarr itself."""
-        context = self._sample.encoding.get("ndzarr")
-        if context is None:
-            raise TargetError(
-                "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin",
-                hint="Ask the sample as it was loaded",
-            )
-        return context  # type: ignore[no-any-return]
+    def _context(self) -> Context:
+        return origin_of(self._sample)
 
     @property
     def target(self) -> dict[str, Any]:
         """The target, with the window that it was resolved to: of all that was loaded, also where it was cut since."""
-        return self.context.target
+        return self._context.target
 
     @property
     def transform(self) -> np.ndarray[Any, Any]:
         """3x3, maps continuous sample pixels (x, y, 1) to native pixels of the sampled space, also after slicing."""
-        context = self.context
+        context = self._context
         cut = cut_of(self._sample, context)
         return context.scene.transform if cut.is_whole(context) else context.scene.transform @ cut.to_loaded
 
@@ -56,7 +49,7 @@ class SampleAccessor:
         They are not clipped to the window.  `data['aids']` holds the annotation ids.  After slicing they are those of
         the frames that are left, in pixels of what is left; the column `bbox` stays in pixels of what was loaded.
         """
-        context = self.context
+        context = self._context
         return detections(context, cut_of(self._sample, context))
 
     @property
@@ -66,7 +59,7 @@ class SampleAccessor:
 
         They are those inside its segmentation or oriented box, else inside its box, as pycocotools counts them.
         """
-        context = self.context
+        context = self._context
         return masks(context, context.scene.n)
 
     def to_ndsampler(self) -> dict[str, Any]:
@@ -81,7 +74,7 @@ class SampleAccessor:
         TargetError
             The sample was cut since it was loaded.
         """
-        return to_ndsampler(self._sample, self.context)
+        return to_ndsampler(self._sample, self._context)
 
     def draw(
         self,
@@ -115,7 +108,7 @@ class SampleAccessor:
         """
         from ndzarr._sampling.draw import draw
 
-        return draw(self._sample, self.context, scale, channels, stretch)
+        return draw(self._sample, self._context, scale, channels, stretch)
 
     def _repr_html_(self) -> str:
         """Show the picture in a notebook."""

@@ -117,6 +117,17 @@ class Context:
         self._target, self.scene, self.found, self.classes, self.keypoint_classes, self.geometry, self.earth = state
 
 
+def origin_of(sample: xarray.Dataset) -> Context:
+    """Return where a sample comes from; raise `TargetError` if it does not say."""
+    context = sample.encoding.get("ndzarr")
+    if not isinstance(context, Context):
+        raise TargetError(
+            "this Dataset does not come from an ndzarr sampler, or an operation on it dropped its origin",
+            hint="Ask the sample as it was loaded",
+        )
+    return context
+
+
 def context_of(source: SampleSource, given: Mapping[str, Any], parsed: Target, scene: Scene, lookup: Lookup) -> Context:
     """Return the context of a sample, with its annotations."""
     dset = source.dset
