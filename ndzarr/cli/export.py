@@ -10,7 +10,7 @@ import click
 
 from ndzarr._files import local_path, refuse_existing
 from ndzarr._indexing.plan import counted
-from ndzarr.cli.windows import choose_windows, read_windows
+from ndzarr.cli.windows import ALLOW, JOBS, SCHEDULER, SPACE, TARGETS, VISIBLE, WORKDIR, choose_windows, read_windows
 from ndzarr.errors import OptionError
 
 _FORMATS = ("yolo", "coco", "voc", "imagefolder", "webdataset", "mask")
@@ -29,12 +29,8 @@ Examples:
 """
 )
 @click.argument("dataset", metavar="DATASET")
-@click.option(
-    "--targets", required=True, metavar="TABLE|grid:SIZE|positives[:SIZE]",
-    help="Windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
-)  # fmt: skip
-@click.option("--space", type=click.Choice(("image", "video")), default="image", show_default=True,
-              help="Take grid and positives from images, or from videos.")  # fmt: skip
+@TARGETS
+@SPACE
 @click.option("-o", "--output", "dest", required=True, metavar="DIR", help="Directory to make.")
 @click.option("--format", type=click.Choice(_FORMATS), default="yolo", show_default=True, help="Layout of the labels.")
 @click.option("--image", type=click.Choice(_IMAGES), default="png", show_default=True,
@@ -46,18 +42,14 @@ Examples:
 @click.option("--channels", metavar="CODE", help="Channels to read, such as r|g|b.")
 @click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.5.")
 @click.option("--dtype", metavar="TYPE", help="Type of the pixels, such as uint8.")
-@click.option("--visible", type=click.FloatRange(0, 1), default=0.0, metavar="FRACTION",
-              help="Leave out annotations with a smaller fraction in the window.")  # fmt: skip
+@VISIBLE
 @click.option("--crowd", type=click.Choice(("keep", "drop", "ignore")), default="keep", show_default=True,
               help="What becomes of annotations of crowds.")  # fmt: skip
 @click.option("--images", multiple=True, metavar="PATH|PATTERN", help="Images of labels that do not name them.")
-@click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
-@click.option("--allow", type=click.Choice(("bundle", "files", "urls")), default="files", show_default=True,
-              help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
-@click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
-              help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
-@click.option("-j", "--workers", type=click.IntRange(min=1), metavar="N",
-              help="Number of threads or processes; default: one per CPU.")  # fmt: skip
+@WORKDIR
+@ALLOW
+@SCHEDULER
+@JOBS
 @click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Windows per part, or per tar file.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ndzarr._store.presets import PRESETS
-from ndzarr.cli.windows import choose_windows, read_windows
+from ndzarr.cli.windows import ALLOW, JOBS, SCHEDULER, SPACE, TARGETS, VISIBLE, WORKDIR, choose_windows, read_windows
 
 
 @click.command(
@@ -26,12 +26,8 @@ Examples:
 """
 )
 @click.argument("dataset", metavar="DATASET")
-@click.option(
-    "--targets", required=True, metavar="TABLE|grid:SIZE|positives[:SIZE]",
-    help="Windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
-)  # fmt: skip
-@click.option("--space", type=click.Choice(("image", "video")), default="image", show_default=True,
-              help="Take grid and positives from images, or from videos.")  # fmt: skip
+@TARGETS
+@SPACE
 @click.option("-o", "--output", "dest", required=True, metavar="STORE", help="Zarr store to make.")
 @click.option("--channels", metavar="CODE", help="Channels to read, such as r|g|b.")
 @click.option("--scale", type=float, help="Output pixels per native pixel, such as 0.5.")
@@ -41,16 +37,12 @@ Examples:
 @click.option("--sizes", type=click.Choice(("pad", "refuse")), default="pad", show_default=True,
               help="Pad windows that are smaller than the largest, or refuse them.")  # fmt: skip
 @click.option("--annots/--no-annots", default=True, help="Write the annotations of each window (default).")
-@click.option("--visible", type=click.FloatRange(0, 1), default=0.0, metavar="FRACTION",
-              help="Leave out annotations with a smaller fraction in the window.")  # fmt: skip
+@VISIBLE
 @click.option("--preset", type=click.Choice(PRESETS), default="fast", show_default=True, help="Encoding of the pixels.")
-@click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
-@click.option("--allow", type=click.Choice(("bundle", "files", "urls")), default="files", show_default=True,
-              help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
-@click.option("--scheduler", default="processes", show_default=True, metavar="threads|processes|ADDRESS",
-              help="Where to run; ADDRESS is that of a dask scheduler.")  # fmt: skip
-@click.option("-j", "--workers", type=click.IntRange(min=1), metavar="N",
-              help="Number of threads or processes; default: one per CPU.")  # fmt: skip
+@WORKDIR
+@ALLOW
+@SCHEDULER
+@JOBS
 @click.option("--shard", type=click.IntRange(min=1), metavar="N", help="Samples per shard; default: about 32 MB.")
 @click.option("--overwrite", is_flag=True, help="Replace STORE if it exists, once the new one is complete.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")

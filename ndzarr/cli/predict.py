@@ -13,6 +13,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._indexing.plan import counted
 from ndzarr.cli.options import names
+from ndzarr.cli.windows import WORKDIR
 from ndzarr.errors import OptionError
 
 
@@ -52,7 +53,7 @@ Examples:
               help="Merge detections by suppression, or by weighted fusion.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Intersection over union from which on two detections are one.")  # fmt: skip
-@click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
+@WORKDIR
 @click.option("--overwrite", is_flag=True, help="Replace DEST if it exists, once the new one is complete.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(

@@ -12,7 +12,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES, file_kind
 from ndzarr._remote.urls import is_url
 from ndzarr.cli.options import plain_warnings
-from ndzarr.cli.windows import READERS, choose_windows, read_windows
+from ndzarr.cli.windows import ALLOW, READERS, SPACE, WORKDIR, choose_windows, read_windows
 from ndzarr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -46,11 +46,9 @@ Examples:
     "--targets", metavar="TABLE|grid:SIZE|positives[:SIZE]",
     help="Windows to draw over the images of DATASET; see ndzarr extract.",
 )  # fmt: skip
-@click.option("--space", type=click.Choice(("image", "video")), default="image", show_default=True,
-              help="Take grid and positives from images, or from videos.")  # fmt: skip
-@click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
-@click.option("--allow", type=click.Choice(("bundle", "files", "urls")), default="files", show_default=True,
-              help="How far names of files in DATASET may lead; bundle: not out of its directory.")  # fmt: skip
+@SPACE
+@WORKDIR
+@ALLOW
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0: any.")
 @click.option("--browser/--no-browser", default=True, help="Open the page (default), or only print its address.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the address only.")

@@ -1,4 +1,4 @@
-"""Windows that commands take: a table in a file, a grid, or the annotations."""
+"""The windows that commands take, a table in a file, a grid or the annotations; options of commands on datasets."""
 
 from __future__ import annotations
 
@@ -18,6 +18,50 @@ if TYPE_CHECKING:
 
 READERS = {".parquet": "read_parquet", ".csv": "read_csv", ".json": "read_json", ".feather": "read_feather"}
 """Suffixes of tables to the functions of pandas that read them."""
+
+
+TARGETS = click.option(
+    "--targets",
+    required=True,
+    metavar="TABLE|grid:SIZE|positives[:SIZE]",
+    help="Windows: a .parquet, .csv, .json or .feather file, a grid over all images, or the annotations.",
+)
+SPACE = click.option(
+    "--space",
+    type=click.Choice(("image", "video")),
+    default="image",
+    show_default=True,
+    help="Take grid and positives from images, or from videos.",
+)
+WORKDIR = click.option("--workdir", metavar="DIR", help="Directory of pyramids; default: the user's cache directory.")
+ALLOW = click.option(
+    "--allow",
+    type=click.Choice(("bundle", "files", "urls")),
+    default="files",
+    show_default=True,
+    help="How far names of files in DATASET may lead; bundle: not out of its directory.",
+)
+VISIBLE = click.option(
+    "--visible",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="FRACTION",
+    help="Leave out annotations with a smaller fraction in the window.",
+)
+SCHEDULER = click.option(
+    "--scheduler",
+    default="processes",
+    show_default=True,
+    metavar="threads|processes|ADDRESS",
+    help="Where to run; ADDRESS is that of a dask scheduler.",
+)
+JOBS = click.option(
+    "-j",
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of threads or processes; default: one per CPU.",
+)
 
 
 def read_windows(path: str) -> pandas.DataFrame | None:
