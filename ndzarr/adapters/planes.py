@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from ndzarr._library.open import open as open_pyramid
 from ndzarr._pyramid.pyramid import Pyramid
@@ -36,3 +36,20 @@ def plane_of(pyramid: Pyramid, place: Mapping[str, int]) -> dict[str, list[int]]
             raise OptionError(message, path=pyramid.path, key=axis, hint=f"Say which is meant, such as {axis}=0")
         out[axis] = [int(place.get(axis, 0))]
     return out
+
+
+class Reader:
+    """A plane of a pyramid, in the shape of another library's reader."""
+
+    def __init__(self, source: Any, place: Mapping[str, int]) -> None:
+        self.pyramid = opened(source)
+        self._place = plane_of(self.pyramid, place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Do nothing: a pyramid holds no file that has to be closed."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ndzarr._geo.georeference import Transform
-from ndzarr.adapters.planes import opened, plane_of
+from ndzarr.adapters.planes import Reader
 from ndzarr.errors import OptionError, WindowError
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ RESAMPLING = {0: "nearest", 1: "linear", 2: "cubic", 4: "lanczos", 5: "area"}
 _IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
-class Raster:
+class Raster(Reader):
     """
     A pyramid that reads as a `rasterio.DatasetReader`, for functions that take any object of that shape.
 
@@ -65,8 +64,7 @@ class Raster:
     closed = False
 
     def __init__(self, source: Any, **place: int) -> None:
-        self.pyramid = opened(source)
-        self._place = plane_of(self.pyramid, place)
+        super().__init__(source, place)
         self.name = self.pyramid.path
         sizes = self.pyramid.sizes
         self.height, self.width, self.count = sizes["y"], sizes["x"], sizes.get("c", 1)
@@ -78,17 +76,6 @@ class Raster:
 
     def __repr__(self) -> str:
         return f"<ndzarr.adapters.Raster: {self.name}, {self.count} bands of {self.height} x {self.width}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: a pyramid holds no file that has to be closed."""
 
     @property
     def shape(self) -> tuple[int, int]:

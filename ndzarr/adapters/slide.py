@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ndzarr._geo.pixel_size import LENGTH
 from ndzarr._validation import as_integer, as_tuple
-from ndzarr.adapters.planes import opened, plane_of
+from ndzarr.adapters.planes import Reader
 from ndzarr.errors import OptionError, WindowError
 
 COLOURS = (1, 3, 4)
 """Numbers of channels that have colours: gray, r g b, and r g b with alpha."""
 
 
-class Slide:
+class Slide(Reader):
     """
     A pyramid that reads as an `openslide.OpenSlide`, for MONAI, deep zoom generators and tile loaders.
 
@@ -45,8 +44,7 @@ class Slide:
     """
 
     def __init__(self, source: Any, **place: int) -> None:
-        self.pyramid = opened(source)
-        self._place = plane_of(self.pyramid, place)
+        super().__init__(source, place)
         count = self.pyramid.sizes.get("c", 1)
         if self.pyramid.dtype != np.uint8 or count not in COLOURS:
             message = f"{self.pyramid.path}: has {count} channels of {self.pyramid.dtype}, of which no colours are made"
@@ -59,17 +57,6 @@ class Slide:
 
     def __repr__(self) -> str:
         return f"<ndzarr.adapters.Slide: {self.pyramid.path}, {self.level_count} levels>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Do nothing: a pyramid holds no file that has to be closed."""
 
     @property
     def dimensions(self) -> tuple[int, int]:
