@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -54,8 +54,7 @@ class Positions:
     """Place of those among all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A crop, and where it lands in the sample."""
 
     place: tuple[int | slice, ...]
@@ -65,8 +64,7 @@ class Piece:
     """Transform of the crop, where it is rotated or sheared against the sample."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleRequest:
+class SampleRequest(NamedTuple):
     """One sample before it is read, with its files opened."""
 
     scene: Scene
