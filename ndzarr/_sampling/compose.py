@@ -113,7 +113,8 @@ class SampleRequest(NamedTuple):
 
 def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     """Open the files of a scene, and find what to read of them."""
-    frames, opened = scene.frames, dict[Asset, Pyramid]()
+    frames = scene.frames
+    opened: dict[Asset, Pyramid] = {}
     if source.remote:
         source.open_together(frames)
 
@@ -141,7 +142,8 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         [n] = lengths((along.read,))
         number *= n
 
-    pieces, alike = [], dict[Any, tuple[Crop, Warp | None]]()
+    pieces: list[Piece] = []
+    alike: dict[Any, tuple[Crop, Warp | None]] = {}
     dtype = files[0][2].dtype if files else np.dtype(np.uint8)
     planes, padded, exact = 0, False, True
     for k, run in enumerate(found.runs):
