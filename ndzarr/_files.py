@@ -855,7 +855,7 @@ def signature(path: str) -> tuple[int, ...]:
         return ()
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
-        try:  # not `suppress` and not `join`: samples ask this each time
+        try:  # noqa: SIM105 - samples ask this each time
             found = os.stat(f"{path}/zarr.json")
         except FileNotFoundError:
             pass

@@ -155,7 +155,7 @@ class Library:
             seen = (*seen, changes())
         held = self._open.get(request)
         if held is not None and held[0] == seen:
-            try:
+            try:  # noqa: SIM105 - samples ask this each time
                 self._open.move_to_end(request)
             except KeyError:  # another thread dropped it
                 pass

@@ -105,8 +105,7 @@ def build_dataset(
     for name, (dims, values) in variables.items():
         parts[name] = made = object.__new__(xarray.Variable)
         made._dims, made._data, made._attrs, made._encoding = dims, values, None, None
-        for d, n in zip(dims, values.shape):  # noqa: B905 - they fit, and `strict` takes as long as all else here
-            sizes[d] = n
+        sizes.update(zip(dims, values.shape))  # noqa: B905 - they fit; `strict` takes as long as all else here
     return xarray.Dataset._construct_direct(
         parts, {*axes, *coordinates}, dims=sizes, indexes=indexes, encoding=encoding or {}
     )

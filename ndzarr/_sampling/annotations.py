@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -218,7 +218,7 @@ class Placed:
         found = hit.nonzero()[0]
         boxes = self.boxes.take(found, axis=0)  # take() gathers rows many times faster than an index does
         if len(self.offset) == 1:
-            return found + self.offset[0], np.zeros(len(found), np.intp), boxes
+            return found + self.offset, np.zeros(len(found), np.intp), boxes
         frame = self.frame[found]
         return found + self.offset[frame], frame, boxes
 
@@ -450,8 +450,7 @@ class Lookup:
         return GEOMETRY if named is None else named
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Found(NamedTuple):
     """Annotations of a sample."""
 
     columns: dict[str, np.ndarray[Any, Any]]

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, prod
 from typing import Any, NamedTuple, TypeAlias
@@ -383,7 +383,11 @@ def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = 
 # Reading.
 
 
-def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) -> list[tuple[Array, Mask]]:
+def read(
+    requests: Sequence[SampleRequest],
+    out: Sequence[Array] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> list[tuple[Array, Mask]]:
     """
     Read samples, planned together.
 
@@ -391,6 +395,8 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
     ----------
     out
         Where the pixels of each go, of its `shape` and `dtype`; made if left out.
+    meanwhile
+        What may be done while other threads decode.
 
     Returns
     -------
@@ -405,7 +411,7 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
         image = np.empty(r.shape, r.dtype)
         array = crop.pyramid.levels[crop.region.level].array
         plan = ReadPlan((array,), ((0, (*crop.leading, y, x)),), (shape,))
-        execute(plan, [image[r.pieces[0].place].reshape(shape)], crop.pyramid.cache)
+        execute(plan, [image[r.pieces[0].place].reshape(shape)], crop.pyramid.cache, meanwhile=meanwhile)
         return [(image, None)]
     places = [None] * len(requests) if out is None else out
     images = [_canvas(r, place) for r, place in zip(requests, places, strict=True)]
