@@ -39,6 +39,8 @@ Encoded: TypeAlias = list[tuple[Position, list[bytes | None]]]
 
 CHUNKS_PER_TASK = 16
 """Enough for a task to be worth its overhead, few enough to keep all threads busy."""
+TASKS_AHEAD = 8
+"""Tasks that encoders have to do while the next rows are read and halved, besides 4 for each."""
 
 
 class Rest(Protocol):
@@ -70,7 +72,7 @@ class PyramidWriter:
         of the next level.  `written` is called with each shard file that is complete.
         """
         workers = workers or available_cpus()
-        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
+        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers + TASKS_AHEAD, "encode")
         self._chain: list[LevelWriter] = []
         following = rest
         rows = slice(0, levels[0].shape[-2]) if rows is None else rows
