@@ -36,6 +36,8 @@ from ndzarr._store.presets import Encoding
 from ndzarr.errors import ExistsError, OptionError, WindowError
 
 _NAMES = {"gaussian", "uniform"}
+_EXACT = 2**53
+"""Up to here float64, of which means are, holds all integers."""
 _BAND_BYTES = 4 << 20
 """Bytes of pixels that are blended before they are encoded: while one band is encoded, the next is blended."""
 
@@ -298,6 +300,10 @@ class Stitcher:
             hint = f"Give {len(self._channels)} channels ({names}); axes of length 1 may be left out"
             raise OptionError(what, key="array", hint=hint)
         self._check_type(pixels.dtype)
+        averaged = pixels.dtype.str[1:] in ("i8", "u8") and self._encoding.kind != "labels"
+        if averaged and max(-int(pixels.min(initial=0)), int(pixels.max(initial=0))) > _EXACT:
+            hint = "Pass kind='labels' if they are classes, else give floats"
+            raise OptionError("float64 does not hold the integers of the array", key="array", hint=hint)
         return pixels
 
     def _check_type(self, dtype: np.dtype[Any]) -> None:
