@@ -55,6 +55,8 @@ class SourceRequest(NamedTuple):
     nodata: float | tuple[float | None, ...] | None = None
     palette: str | None = None
     series: str | int | None = None
+    kind: str | None = None
+    """'intensity' or 'labels', if that is not the library's."""
 
 
 def as_source_request(
@@ -65,6 +67,7 @@ def as_source_request(
     nodata: float | Sequence[float | None] | None = None,
     palette: str | None = None,
     series: str | int | None = None,
+    kind: str | None = None,
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
@@ -73,7 +76,7 @@ def as_source_request(
     if path[:1] == "~":
         path = os.path.expanduser(path)
     own = tuple(map(_hashed, nodata)) if isinstance(nodata, Sequence) else _hashed(nodata)
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series, kind)
 
 
 def _hashed(value: float | None) -> float | None:

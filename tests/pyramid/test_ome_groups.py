@@ -7,7 +7,7 @@ import zarr
 import ndzarr
 from helpers.arrays import random_array
 from helpers.errors import raises
-from ndzarr.errors import OptionError, StoreError
+from ndzarr.errors import OptionError, StoreError, TargetError
 
 XML = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
 <Image ID="Image:0" Name="overview"/><Image ID="Image:1" Name="detail"/></OME>"""
@@ -181,6 +181,10 @@ def test_labels_of_ome_zarr_become_annotations_of_its_images(plate, version):
     labels = zarr.open_group(path / "B" / "03" / "0", mode="a", zarr_format=version).create_group("labels")
     labels.attrs.update(attributes(version, labels=["cells"]))
     image(labels, "cells", cells, version, **{"image-label": {}})
+    fine = np.zeros((2, 24, 40), "u2")
+    fine[:, 10:20, 2:30] = 3
+    image(labels, "tissue", fine, version)  # without image-label; twice as fine, and of two channels
+    labels.attrs.update(attributes(version, labels=["cells", "tissue"]))
     dataset = ndzarr.dataset(path)
     assert [found["well"] for found in dataset.imgs.values()] == ["A/01", "A/01", "B/03"]
     assert [(ann["image_id"], ann["track_id"], ann["bbox"]) for ann in dataset.anns.values()] == [
@@ -191,5 +195,17 @@ def test_labels_of_ome_zarr_become_annotations_of_its_images(plate, version):
     sample = ndzarr.CocoSampler(dataset).load_sample({"gid": 3, "cx": 10, "cy": 6, "width": 20, "height": 12})
     assert np.array_equal(sample.image, pixels["B/03/0"])
     assert np.array_equal(sample.ndzarr.masks, [cells[0] == 7, cells[0] == 9])
+    assert dataset.dataset["info"][-1]["left_out"] == {
+        "objects of label images of volumes, videos or several channels": 1
+    }
+    whole = {"cx": 10, "cy": 6, "width": 20, "height": 12}
+    for sampler, key in ((ndzarr.CocoSampler(dataset), {"gid": 3}), (ndzarr.Sampler(path), {"key": "B/03/0"})):
+        assert np.array_equal(sampler.load_sample(whole | key).image, pixels["B/03/0"])
+        sample = sampler.load_sample(whole | key | {"channels": "cells|tissue_1|c0"})
+        assert np.array_equal(sample.image, np.stack([cells[0], fine[1, ::2, ::2], pixels["B/03/0"][0]]))
+        larger = sampler.load_sample(whole | key | {"channels": "cells", "output_dims": (36, 60)})
+        assert np.array_equal(larger.image[0], cells[0].repeat(3, 0).repeat(3, 1))
+        with raises(TargetError, key="channels"):
+            sampler.load_sample(whole | key | {"channels": "nuclei"})
     named = ndzarr.dataset(path, names={7: "nucleus"})
     assert [named.cats[ann["category_id"]]["name"] for ann in named.anns.values()] == ["nucleus", "9"]
