@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ndzarr._files import is_store
 from ndzarr._labels.builder import Builder, list_images, wrong
 from ndzarr._labels.folders import add_region
+from ndzarr._library.keys import is_opened_in_place
 from ndzarr._pyramid.label_images import LabelImage, open_labels
 from ndzarr._pyramid.zarr_store import list_series, open_pyramid
 
@@ -24,7 +24,7 @@ def read_ome_zarr(builder: Builder, labels: Path, images: Any, names: Any) -> No
     the value, if it is one of classes.
     """
     given = images if images is not None else labels
-    stores = [path for path in list_images(given, labels) if is_store(path)]
+    stores = [path for path in list_images(given, labels) if is_opened_in_place(path)]
     for store in stores:
         fields = list_series(store)
         for path, about in [(store, {})] if fields is None else [(f"{store}/{f.path}", f.about) for f in fields]:

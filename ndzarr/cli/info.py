@@ -25,7 +25,7 @@ from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import list_images
 from ndzarr._remote.urls import is_url, names_file, shown
-from ndzarr._store.archive import is_archive
+from ndzarr._store.archive import archive_of
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
@@ -68,7 +68,7 @@ def command(paths: tuple[str, ...], estimated: bool, variable: str | None, axes:
                 if is_url(path):
                     facts, title = _remote(path, estimated, how)
                 else:
-                    stored = is_store(path) or is_archive(path)
+                    stored = is_store(path) or archive_of(path) is not None
                     facts, title = _store(path, how) if stored else _image(path, estimated)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)

@@ -1,5 +1,9 @@
 """OME-Zarr groups that hold several images: series, plates and labels, and their images as sources."""
 
+import pickle
+import shutil
+import zipfile
+
 import numpy as np
 import pytest
 import zarr
@@ -74,6 +78,38 @@ def test_the_fields_of_a_plate_are_named_sources(plate):
     assert set(table["note_acquisition"]) == {7}
     batch = sampler.load_batch(table)
     assert np.array_equal(batch.image, np.stack(list(pixels.values())))
+
+
+@pytest.mark.parametrize("place", ["zip", "http", "http, zip"])
+def test_plates_and_label_images_are_found_in_zips_and_on_servers(plate, version, http, place):
+    path, pixels = plate
+    cells = np.arange(240, dtype="u2").reshape(1, 12, 20)
+    labels = zarr.open_group(path / "B" / "03" / "0", mode="a", zarr_format=version).create_group("labels")
+    labels.attrs.update(attributes(version, labels=["cells"]))
+    image(labels, "cells", cells, version)
+    name = "plate.zarr"
+    if "zip" in place:
+        name = "plate.ozx" if version == 3 else "plate.zip"
+        with zipfile.ZipFile(path.parent / name, "w") as file:
+            for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+                file.write(inner, inner.relative_to(path).as_posix())
+    source = f"{http.url}/{name}" if "http" in place else path.parent / name
+    if "http" in place:
+        shutil.move(path.parent / name, http.folder / name)
+    assert np.array_equal(ndzarr.open(source, series="A/01/1").read(), pixels["A/01/1"])
+    with raises(StoreError, path=source, key="series", match="holds 3 images: 'A/01/0', 'A/01/1', 'B/03/0'"):
+        ndzarr.open(source)
+    sampler = ndzarr.Sampler(source)
+    assert list(sampler.sources) == list(pixels)
+    opened = sampler.open("B/03/0")
+    assert np.array_equal(pickle.loads(pickle.dumps(opened)).read(), pixels["B/03/0"])
+    sample = sampler.load_sample(key="B/03/0", cx=10, cy=6, width=20, height=12, channels="c1|cells")
+    assert np.array_equal(sample.image, [pixels["B/03/0"][1], cells[0]])
+    if place == "zip":
+        dataset = ndzarr.dataset(source, format="ome-zarr")
+        assert [dataset.imgs[3]["well"], dataset.imgs[3]["assets"][0]["channels"]] == ["B/03", "cells"]
+        assert len(dataset.anns) == 239
+        assert np.array_equal(ndzarr.CocoSampler(dataset).load_sample(gid=3, channels="cells").image, cells)
 
 
 def test_the_advice_for_a_group_of_several_images_opens_one(plate):

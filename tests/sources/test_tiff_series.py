@@ -78,7 +78,7 @@ class TestSlides:
             assert np.array_equal(sampler.load_sample(gid=1).image.values, want)
 
     def test_pictures_of_the_label_and_the_glass_are_images_without_the_size_of_the_scan(self, slide, tmp_path):
-        path, images = slide
+        path, _ = slide
         opened = ndzarr.open(path)
         assert opened.notes == ("3 other images of the file are not read; series= chooses one: "
                                 "1 Thumbnail, 2 Label, 3 Macro",)  # fmt: skip
