@@ -1,5 +1,6 @@
 """OME-Zarr groups that hold several images: series, plates and labels, and their images as sources."""
 
+import json
 import pickle
 import shutil
 import zipfile
@@ -7,10 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 
 import ndzarr
 from helpers.arrays import random_array
 from helpers.errors import raises
+from ndzarr.cli import main
 from ndzarr.errors import OptionError, StoreError, TargetError
 
 XML = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
@@ -120,6 +123,13 @@ def test_the_advice_for_a_group_of_several_images_opens_one(plate):
     assert np.array_equal(ndzarr.open(path, series=advised).read(), pixels[advised])
     assert np.array_equal(ndzarr.open(path / "A" / "01", series=1).read(), pixels["A/01/1"])
     assert np.array_equal(ndzarr.open(path / "B" / "03").read(), pixels["B/03/0"])
+    assert ndzarr.verify(path).ok
+    assert ndzarr.verify(path).chunks == 12
+    listed = CliRunner().invoke(main, ["info", str(path)])
+    assert listed.exit_code == 0
+    assert all(repr(name) in listed.stdout for name in pixels)
+    one = CliRunner().invoke(main, ["info", "--json", "--series", advised, str(path)])
+    assert json.loads(one.stdout)[0]["channels"] == ["c0", "c1"]
     with raises(OptionError, path=path, key="series"):
         ndzarr.open(path, series="C/01/0")
     with raises(OptionError, path=path / "B" / "03" / "0", key="series"):
