@@ -164,6 +164,12 @@ def choose(name: str, found: Sequence[Candidate], variable: str | None) -> Candi
     raise SourceError(what, path=name, key="variable", hint=f"Choose one, such as variable={matches[0].path!r}")
 
 
+def holds_numbers(dtype: np.dtype[Any], attributes: Mapping[Any, Any]) -> bool:
+    """Return True for an array whose values may be pixels: neither text, nor dates or durations that CF encodes."""
+    units, decoded = str(attributes.get("units", "")), str(attributes.get("dtype", ""))
+    return dtype.kind in "biufc" and " since " not in units and not decoded.startswith(("datetime64", "timedelta64"))
+
+
 def is_image(names: Sequence[object], attributes: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return True if the names of an array's axes, or the attributes of their coordinates, say which is y and x."""
     return {"y", "x"} <= {*axis_letters(names, attributes)}
@@ -188,7 +194,7 @@ def image_of(data: Any, variable: str | None, name: str) -> DataArray:
         for key, array in dataset.data_vars.items():
             where = f"{path}/{key}".lstrip("/")
             found[Candidate(where, tuple(map(str, array.dims)), array.shape, str(array.dtype))] = array
-    numeric = [c for c, array in found.items() if array.dtype.kind in "biufc" and array.ndim > 1]
+    numeric = [c for c, array in found.items() if holds_numbers(array.dtype, array.attrs) and array.ndim > 1]
     images = [c for c in numeric if is_image(c.dims, _attributes(found[c]))]
     chosen = choose(name, images or numeric, variable)
     array = found[chosen]
@@ -252,6 +258,8 @@ def read_labels(
             notes.append(f"values are unpacked: {scale} times the stored ones, plus {offset}")
     else:
         nodata = _nodata(array.attrs) if "nodata" not in array.coords else _nodata_along_c(array, arrangement)
+        if nodata is None and array.dtype.kind == "f" and set(_NODATA[:2]) & array.encoding.keys():
+            nodata = float("nan")  # xarray put NaN where the file has that value
     facts = facts_of(
         name,
         array if isinstance(array, Described) or blocks is not None else array.data,
@@ -260,7 +268,7 @@ def read_labels(
         dtype=None if packing is None else packing.dtype(array.dtype),
         blocks=blocks,
         nodata=nodata,
-        channels=_channels(array, arrangement),
+        channels=_channels(array, arrangement, notes),
         times=times,
         pixel_size=_pixel_size(array, arrangement),
         classes=bool({"flag_values", "flag_masks"} & array.attrs.keys()),
@@ -329,12 +337,19 @@ def _coordinate(array: Labelled, arrangement: Arrangement, axis: str) -> Any:
     return coords.get(array.dims[arrangement.axes.index(axis)])
 
 
-def _channels(array: Labelled, arrangement: Arrangement) -> tuple[str, ...] | None:
+def _channels(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple[str, ...] | None:
+    """Return the names along c: text, or numbers that do more than count; None if there are none."""
     found = _coordinate(array, arrangement, "c")
-    if found is None or found.dtype.kind not in "UOT":
+    if found is None or found.dtype.kind not in "UOTiuf":
         return None
-    names = tuple(str(n) for n in found.to_numpy())
-    return names if len(set(names)) == len(names) and all(names) else None
+    values = found.to_numpy()
+    if found.dtype.kind in "iuf" and any(np.array_equal(values, np.arange(k, k + len(values))) for k in (0, 1)):
+        return None
+    names = tuple(f"{n:g}" if found.dtype.kind in "iuf" else str(n) for n in values)
+    if len(set(names)) == len(names) and all(names):
+        return names
+    notes.append("the names along c are not used: some are empty or equal")
+    return None
 
 
 def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple[Pixels | None, dict[str, Any]]:
@@ -350,6 +365,8 @@ def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple
         return (values - values[0]) / np.timedelta64(1, "s"), {"time_origin": str(values[0])}
     if values.dtype.kind == "m" and not np.isnat(values).any():
         return values / np.timedelta64(1, "s"), {}
+    if values.dtype.kind in "mM":
+        notes.append("some times along t are missing: frames have no times")
     if values.dtype.kind not in "iuf":
         return None, {}
     stated = str(found.attrs.get("units", ""))
@@ -373,7 +390,8 @@ def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str
     system: dict[str, Any] = {k: stated[k] for k in ("epsg", "wkt") if k in stated}
     if mapping is not None:
         system = _cf_system(mapping.attrs, notes) or system
-    across, down = (_Placed.of(array, dim) for dim in (x, y))
+    height = None if mapping is None else as_number(_single(mapping.attrs.get("perspective_point_height")))
+    across, down = (_Placed.of(array, dim, height) for dim in (x, y))
     geographic = across.degrees and down.degrees
     if not system and mapping is None and geographic and across.spacing and down.spacing:
         system = {"epsg": 4326}
@@ -386,12 +404,19 @@ def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str
     ):  # they win over a stated transform, which may be stale
         given = [across.spacing[0], 0.0, across.spacing[1], 0.0, down.spacing[0], down.spacing[1]]
     if given is None:
+        notes += [
+            f"pixels have 2-D coordinates, {name!r}, so that no transform maps pixels to them"
+            for name, other in array.coords.items()
+            if {y, x} == set(other.dims) and axis_letters([name], {str(name): other.attrs})[0] in ("y", "x")
+        ]
         notes.extend(
             f"the coordinates along {dim} are not evenly spaced, so that no transform maps pixels to them"
             for dim, placed in ((y, down), (x, across))
             if placed.uneven
         )
         return {}
+    if geographic and across.last is not None and across.last > 180 + abs(given[0]):
+        notes.append(f"longitudes are counted up to {across.last:g}: those west of Greenwich are 360 more than usual")
     return {"transform": given, **system}
 
 
@@ -434,13 +459,19 @@ class _Placed(NamedTuple):
     degrees: bool
     """True for latitudes and longitudes."""
     on_earth: bool
+    last: float | None
+    """The largest value of evenly spaced coordinates."""
 
     @classmethod
-    def of(cls, array: Labelled, dim: Any) -> _Placed:
-        """Return what the coordinate of an axis says; nothing if it has none."""
+    def of(cls, array: Labelled, dim: Any, height: float | None = None) -> _Placed:
+        """
+        Return what the coordinate of an axis says; nothing if it has none.
+
+        `height` is that of a geostationary satellite in metres, whose projection has it times angles in radians.
+        """
         found = array.coords.get(dim)
         if found is None:
-            return cls(None, False, False, False)
+            return cls(None, False, False, False, None)
         units = str(found.attrs.get("units", ""))
         standard = str(found.attrs.get("standard_name", ""))
         name = str(dim).lower()
@@ -449,9 +480,13 @@ class _Placed(NamedTuple):
         )
         earth = degrees or name in ("northing", "easting") or standard.startswith(("projection_", "grid_"))
         factor = 1000.0 if units.lower() in _KILOMETRES and earth else 1.0
+        if height is not None and units.lower() in ("rad", "radian", "radians"):
+            factor = height
         spacing = _spacing(found)
         uneven = spacing is None and found.ndim == 1 and found.size > 1 and found.dtype.kind in "fiu"
-        return cls(None if spacing is None else (spacing[0] * factor, spacing[1] * factor), uneven, degrees, earth)
+        if spacing is None:
+            return cls(None, uneven, degrees, earth, None)
+        return cls((spacing[0] * factor, spacing[1] * factor), False, degrees, earth, float(found.to_numpy().max()))
 
 
 def _is_degrees(units: str) -> bool:
@@ -469,7 +504,9 @@ def _spacing(coordinate: Any) -> tuple[float, float] | None:
         float(np.finfo(coordinate.dtype).eps) * float(np.abs(values).max()) if coordinate.dtype.kind == "f" else 0.0
     )
     ideal = values[0] + step * np.arange(len(values))
-    if not np.isfinite(step) or step == 0 or np.abs(values - ideal).max() > max(_EVEN * abs(step), 2 * rounding):
+    if not np.isfinite(values).all() or step == 0:
+        return None
+    if np.abs(values - ideal).max() > max(_EVEN * abs(step), 2 * rounding):
         return None
     return float(step), float(values[0] - step / 2)
 
