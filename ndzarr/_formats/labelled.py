@@ -70,8 +70,10 @@ class Packing:
         if dtype.kind not in "iuf":
             return None
         found = {key: attributes[key] for key in _PACKED if attributes.get(key) is not None}
-        for key in ("scale_factor", "add_offset"):
-            if key in found and as_number(_single(found[key])) is None:
+        for key in found.keys() & {"scale_factor", "add_offset"}:
+            number = _single(found[key])
+            found[key] = number if np.ndim(found[key]) else found[key]
+            if as_number(number) is None:
                 what = f"{name}: {key}={found[key]!r} among its attributes is not a number"
                 raise SourceError(what, path=name, key=key, hint=f"Remove the attribute {key}, or write the number")
         missing = missing_values(attributes, dtype)
@@ -175,6 +177,11 @@ def is_image(names: Sequence[object], attributes: Mapping[str, Mapping[str, Any]
     return {"y", "x"} <= {*axis_letters(names, attributes)}
 
 
+def is_place(name: object, attributes: Mapping[str, Any]) -> bool:
+    """Return True for a coordinate along y or x, such as a latitude."""
+    return axis_letters([name], {str(name): attributes})[0] in ("y", "x")
+
+
 def image_of(data: Any, variable: str | None, name: str) -> DataArray:
     """Return the image of a DataArray, Dataset or DataTree of xarray; see `choose`."""
     kind = type(data).__name__
@@ -198,8 +205,19 @@ def image_of(data: Any, variable: str | None, name: str) -> DataArray:
     images = [c for c in numeric if is_image(c.dims, _attributes(found[c]))]
     chosen = choose(name, images or numeric, variable)
     array = found[chosen]
-    group = datasets[chosen.path.rpartition("/")[0]]
-    return array.assign_attrs({**place_attributes([group.attrs]), **array.attrs})
+    inner = chosen.path.rpartition("/")[0]
+    around = [d for path, d in datasets.items() if path in ("", inner) or inner.startswith(f"{path}/")]  # from the root
+    mapping = grid_mapping(array)
+    for dataset in reversed(around):
+        if mapping in dataset.data_vars and mapping not in array.coords:
+            array = array.assign_coords({mapping: dataset[mapping]})
+    return array.assign_attrs({**place_attributes([d.attrs for d in around]), **array.attrs})
+
+
+def grid_mapping(array: Labelled) -> str:
+    """Return the name of the variable that describes the reference system of an array; the usual one by default."""
+    stated = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", GRID_MAPPING))
+    return str(stated).split(":")[0].strip()
 
 
 def place_attributes(groups: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
@@ -367,6 +385,8 @@ def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple
         return values / np.timedelta64(1, "s"), {}
     if values.dtype.kind in "mM":
         notes.append("some times along t are missing: frames have no times")
+    if values.dtype.kind in "UOST":
+        notes.append("the coordinate along t is text, or dates as text: frames have no times")
     if values.dtype.kind not in "iuf":
         return None, {}
     stated = str(found.attrs.get("units", ""))
@@ -381,10 +401,9 @@ def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple
 
 def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str, Any]:
     """Return `transform`, and `wkt` or `epsg`, as metadata; empty where nothing says that coordinates are on earth."""
-    key = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping"))
-    name = str(key or GRID_MAPPING).split(":")[0].strip()
+    name = grid_mapping(array)
     mapping = array.coords.get(name)
-    if key is not None and mapping is None:
+    if mapping is None and name != GRID_MAPPING:
         notes.append(f"its grid mapping {name!r} is missing")
     stated = stated_place(array.attrs)
     system: dict[str, Any] = {k: stated[k] for k in ("epsg", "wkt") if k in stated}
@@ -407,7 +426,7 @@ def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str
         notes += [
             f"pixels have 2-D coordinates, {name!r}, so that no transform maps pixels to them"
             for name, other in array.coords.items()
-            if {y, x} == set(other.dims) and axis_letters([name], {str(name): other.attrs})[0] in ("y", "x")
+            if {y, x} == set(other.dims) and is_place(name, other.attrs)
         ]
         notes.extend(
             f"the coordinates along {dim} are not evenly spaced, so that no transform maps pixels to them"
@@ -469,12 +488,15 @@ class _Placed(NamedTuple):
 
         `height` is that of a geostationary satellite in metres, whose projection has it times angles in radians.
         """
-        found = array.coords.get(dim)
-        if found is None:
+        # One along the axis may have another name than it.
+        along = [dim, *(n for n, c in array.coords.items() if c.dims == (dim,) and is_place(n, c.attrs))]
+        label = next((n for n in along if n in array.coords), None)
+        if label is None:
             return cls(None, False, False, False, None)
+        found = array.coords[label]
         units = str(found.attrs.get("units", ""))
         standard = str(found.attrs.get("standard_name", ""))
-        name = str(dim).lower()
+        name = str(label).lower()
         degrees = standard in ("latitude", "longitude") or (
             not standard and (name in ("lat", "latitude", "lon", "long", "longitude") or _is_degrees(units))
         )

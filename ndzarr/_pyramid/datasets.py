@@ -304,14 +304,17 @@ def _coordinates(tree: Tree, path: str, notes: list[str]) -> dict[str, Any]:
                 out[name] = _decoded(name, tree.arrays[where], notes)
     stated = str(node.attrs.get("grid_mapping", GRID_MAPPING)).split(":")[0].strip()
     where = tree.coordinate(stated, path)
-    if where is not None and where not in out:
+    if where is not None and stated not in out:
         out[stated] = Variable((), 0, dict(tree.arrays[where].attrs))
     for name in _mentioned(dict(node.attrs)):
         where = tree.coordinate(name, path)
-        if where is not None and name not in out and tree.arrays[where].ndim == 2:  # told by its attributes alone
-            other = tree.arrays[where]
-            empty = np.broadcast_to(np.int8(0), other.shape)
-            out[name] = Variable(tree.dims(where) or ("?", "??"), empty, dict(other.attrs))
+        if where is None or name in out:
+            continue
+        other, along = tree.arrays[where], tree.dims(where)
+        if along and along in [(d,) for d in dims] and other.shape[0] <= LONGEST_LABELS:
+            out[name] = _decoded(along[0], other, notes)
+        elif len(along) == 2:  # told by its attributes alone
+            out[name] = Variable(along, np.broadcast_to(np.int8(0), other.shape), dict(other.attrs))
     return out
 
 
