@@ -33,7 +33,7 @@ class ClippedAnnotation:
     shape: Polygons | Runs | None
     """The part of its shape that is seen; None if it has none."""
     keypoints: Any
-    """In COCO's form, those outside with visibility 0; None without."""
+    """In COCO's form, or kwcoco's; those outside have the visibility 0 and no place.  None without."""
 
     @property
     def further(self) -> dict[str, Any]:
@@ -121,13 +121,16 @@ def _clipped_shape(shape: Polygons | Runs, matrix: Array, size: tuple[int, int])
 
 
 def _moved_keypoints(given: Any, matrix: Array, size: tuple[int, int]) -> Any:
-    if isinstance(given[0], Mapping):
-        moved = _moved([point["xy"] for point in given], matrix)
-        return [{**point, "xy": xy} for point, xy in zip(given, moved.tolist(), strict=True)]
-    triples = np.asarray(given, float).reshape(-1, 3)
+    named = isinstance(given[0], Mapping)
+    triples = np.array([(*p["xy"], p.get("visible", 2)) for p in given] if named else given, float).reshape(-1, 3)
     xy, seen = _moved(triples[:, :2], matrix), triples[:, 2]
     inside = (seen > 0) & (xy >= 0).all(axis=1) & (xy <= (size[1], size[0])).all(axis=1)
-    return np.where(inside[:, None], np.column_stack([xy, seen]), 0.0).ravel().tolist()
+    moved = np.where(inside[:, None], np.column_stack([xy, seen]), 0.0)
+    if not named:
+        return moved.ravel().tolist()
+    hidden = {"xy": [0.0, 0.0], "visible": 0}
+    points = zip(given, moved[:, :2].tolist(), inside.tolist(), strict=True)
+    return [{**point, **({"xy": xy} if there else hidden)} for point, xy, there in points]
 
 
 def _moved(points: Sequence[Any] | Array, matrix: Array) -> Array:
