@@ -238,7 +238,8 @@ def ours(environments: Path, readers: Sequence[str], work: Path) -> tuple[str, i
                 bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong")
             lines.append(f"| {name} | " + " | ".join(row) + " |")
             print(lines[-1], file=sys.stderr, flush=True)
-        tables.append("\n".join(lines))
+        if len(lines) > 2:
+            tables.append("\n".join(lines))
     return "\n\n".join(tables), bad
 
 

@@ -459,9 +459,7 @@ def vizarr(path: Path) -> Facts:
     from PIL import Image
 
     y, x = _native(path)["shape"][-2:]
-    step = _root(path)["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][
-        -1
-    ]
+    step = _native_scale(path)[-1]
     wanted = _composed(path)
     seen = "nothing"
     with _served(Path(sys.prefix, "vizarr", "dist")) as page, _served(path.parent) as files:
