@@ -391,8 +391,8 @@ def _native_transformations(image: Mapping[str, Any]) -> list[Any]:
     """
     Return the `coordinateTransformations` that lead from native pixels to the axes of an image.
 
-    Up to OME-Zarr 0.5 they are those of the first dataset, and then those of all datasets.  In 0.6 the latter relate the
-    axes to other coordinate systems.
+    Up to OME-Zarr 0.5 they are those of the first dataset, and then those of all datasets.  In 0.6 the latter relate
+    the axes to other coordinate systems.
     """
     datasets = image.get("datasets")
     if not isinstance(datasets, list) or not datasets:
