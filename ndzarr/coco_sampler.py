@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ndzarr._batches.export import Format, ImageKind
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.blending import Weights
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
-    from ndzarr._prediction.stitcher import Weights
     from ndzarr._sampling.named_sources import Named
     from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
@@ -467,8 +467,8 @@ class CocoSampler:
             Each frame of a video's window is a file; for 'imagefolder' and 'webdataset' also 'mp4' and 'gif', which
             hold all frames of a window (8 bit, 1 or 3 channels).
         labels
-            For 'yolo' 'boxes' or 'segments', for 'coco' and 'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or
-            'instances'; by default the first.
+            For 'yolo' 'boxes', 'segments', 'obb' (oriented boxes) or 'pose' (boxes with keypoints), for 'coco' and
+            'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or 'instances'; by default the first.
         quality
             Quality of JPEG, from 1 to 100.
         fps

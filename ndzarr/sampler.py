@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.blending import Weights
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
-    from ndzarr._prediction.stitcher import Weights
     from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims

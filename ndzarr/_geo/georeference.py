@@ -256,9 +256,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     """
     Return the CF attributes of a reference system; None where it is not known.
 
-    `spatial_ref` is the code, if there is one: a reader whose database of systems is of another release than pyproj's
-    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which
-    rioxarray and odc-geo understand, too.
+    `spatial_ref` is the code, if it means what the text says: a reader whose database of systems is of another release
+    than pyproj's may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the
+    text, which rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
@@ -271,7 +271,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
         warnings.simplefilter("ignore", UserWarning)  # about what CF has no attribute for; `crs_wkt` has it all
         attributes = found.to_cf()
     cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
-    return {**cf, "spatial_ref": (crs.whole if crs.wkt is None else None) or cf["crs_wkt"]}
+    coded = None if crs.whole is None else Crs(crs.whole).pyproj()
+    same = coded is not None and found.equals(coded, ignore_axis_order=True)
+    return {**cf, "spatial_ref": crs.whole if same else cf["crs_wkt"]}
 
 
 def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -11,7 +11,7 @@ was writing.  A file is a sequence of records::
     start    i8 per axis of the canvas, in its pixels; may be negative
     length   i8 per axis
     check    u4, crc32 of all of the above
-    pixels   in C order
+    pixels   in C order, then zeros up to a multiple of 8 bytes, so that all numbers lie at multiples of their size
 
 A record that is incomplete, or whose pixels do not have the crc32c that it states, counts as not there.
 """
@@ -22,7 +22,7 @@ import os
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -33,7 +33,7 @@ import numpy as np
 
 from ndzarr._files import explained
 
-_MAGIC = b"NDZ2"
+_MAGIC = b"NDZ3"
 _END = ".parts"
 
 
@@ -63,9 +63,8 @@ class Part:
         """Return the pixels, mapped from the file; `open_files` keeps the maps."""
         found = open_files.get(self.path)
         if found is None:
-            found = open_files[self.path] = np.memmap(self.path, np.uint8, "r").view(
-                np.ndarray
-            )  # slices of it are faster
+            whole = np.memmap(self.path, np.uint8, "r")
+            found = open_files[self.path] = whole.view(np.ndarray)  # slices of it are faster
         dtype = np.dtype(self.dtype)
         end = self.offset + prod(self.length) * dtype.itemsize
         return found[self.offset : end].view(dtype).reshape(self.length)
@@ -84,25 +83,28 @@ class PartsWriter:
         """Write one array; `start` has one number per axis."""
         pixels = np.ascontiguousarray(pixels)
         data = pixels.reshape(-1).view(np.uint8)
-        part = Part(
-            tuple(start), pixels.shape, google_crc32c.value(data.tobytes()), pixels.dtype.str, str(self.path), 0
-        )
+        crc: int = google_crc32c.value(data)  # without a copy
+        part = Part(tuple(start), pixels.shape, crc, pixels.dtype.str, str(self.path), 0)
         head = _head(part, data.nbytes)
         with explained(self.path, "what was added before is kept"):
             try:
-                for piece in (head, data.data):
+                for piece in (head, data.data, bytes(_padding(data.nbytes))):
                     _write(self._file, piece)
-            except OSError:
+            except BaseException:  # also an interrupt: what follows half a record could not be read
                 os.ftruncate(self._file.fileno(), self._at)
                 self._file.seek(self._at)
                 raise
         offset = self._at + len(head)
-        self._at = offset + data.nbytes
+        self._at = offset + data.nbytes + _padding(data.nbytes)
         return Part(part.start, part.length, part.crc, part.dtype, part.path, offset)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _padding(size: int) -> int:
+    return -size % 8
 
 
 def _write(file: BinaryIO, data: bytes | memoryview) -> None:
@@ -120,16 +122,21 @@ def _head(part: Part, size: int) -> bytes:
     return head + struct.pack("<I", zlib.crc32(head))
 
 
-def read_parts(folder: Path, axes: int) -> list[Part]:
-    """Return all complete parts of a canvas with so many axes, each once, sorted."""
-    found: dict[tuple[Any, ...], Part] = {}
-    for path in sorted(folder.glob(f"*{_END}")):
+def read_parts(folder: Path, axes: int, known: Collection[Part] = ()) -> list[Part]:
+    """
+    Return all complete parts of a canvas with so many axes, each once, sorted.
+
+    `known` are all parts of some of the files, which are not read again.
+    """
+    found = {part.content: part for part in known}
+    unread = {str(path) for path in folder.glob(f"*{_END}")} - {part.path for part in known}
+    for path in sorted(unread):
         for part in _parts_of(path, axes):
             found.setdefault(part.content, part)
     return sorted(found.values())
 
 
-def _parts_of(path: Path, axes: int) -> Iterator[Part]:
+def _parts_of(path: str, axes: int) -> Iterator[Part]:
     layout = _layout(axes)
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -145,8 +152,8 @@ def _parts_of(path: Path, axes: int) -> Iterator[Part]:
                 return
             if _crc_of(file, size) == crc:
                 code = dtype.rstrip(b"\0").decode()
-                yield Part(tuple(numbers[:axes]), tuple(numbers[axes:]), crc, code, str(path), offset)
-            at = offset + size
+                yield Part(tuple(numbers[:axes]), tuple(numbers[axes:]), crc, code, path, offset)
+            at = offset + size + _padding(size)
 
 
 def _crc_of(file: BinaryIO, size: int) -> int:

@@ -174,6 +174,8 @@ def in_0_6(attrs):
         steps = dataset["coordinateTransformations"]
         sequence = {"type": "sequence", "input": dataset["path"], "output": "physical", "transformations": steps}
         dataset["coordinateTransformations"] = [sequence]
+    nanometers = {"type": "scale", "scale": [1, 1000, 1000], "input": "physical", "output": "array"}
+    image["coordinateTransformations"] = [nanometers]  # of the axes, not of pixels
     return {"ome": {**attrs["ome"], "version": "0.6"}}
 
 
