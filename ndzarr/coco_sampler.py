@@ -467,8 +467,8 @@ class CocoSampler:
             Each frame of a video's window is a file; for 'imagefolder' and 'webdataset' also 'mp4' and 'gif', which
             hold all frames of a window (8 bit, 1 or 3 channels).
         labels
-            For 'yolo' 'boxes' or 'segments', for 'coco' and 'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or
-            'instances'; by default the first.
+            For 'yolo' 'boxes', 'segments', 'obb' (oriented boxes) or 'pose' (boxes with keypoints), for 'coco' and
+            'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or 'instances'; by default the first.
         quality
             Quality of JPEG, from 1 to 100.
         fps
