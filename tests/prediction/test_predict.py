@@ -14,7 +14,7 @@ from scipy import ndimage
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import ExistsError, OptionError, TargetError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
 
 
 def darkness(images):
@@ -166,12 +166,32 @@ def test_workers_give_the_same_bits(sampler, tmp_path):
     assert stores[0].read().tobytes() == stores[1].read().tobytes()
 
 
-def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
-    with raises(OptionError, key="model"):
-        sampler.predict(lambda images: images[:0], tmp_path / "out.zarr")
-    with raises(OptionError, key="channels"):
-        sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
+@pytest.mark.parametrize(
+    ("model", "options", "error", "key"),
+    [
+        (lambda images: images[:0], {}, OptionError, "model"),
+        (lambda images: None, {}, OptionError, "model"),
+        (lambda images: images.mean(axis=(1, 2, 3)), {}, OptionError, "model"),
+        (lambda images: images[..., :0, :0], {}, OptionError, "model"),
+        (lambda images: images[..., :77], {}, OptionError, "model"),
+        (lambda images: [None] * len(images), {}, OptionError, "model"),
+        (lambda images: images * 1j, {}, OptionError, "array"),
+        (darkness, {"channels": ["a", "b"]}, OptionError, "channels"),
+        (np.asarray, {"channels": ["a", "b", "a"]}, OptionError, "channels"),
+        (darkness, {"pad": 8}, OptionError, "pad"),
+        (darkness, {"overlap": 128}, TargetError, "overlap"),
+        (darkness, {"window": (0, 9)}, TargetError, "window_dims[0]"),
+        (darkness, {"preset": "jpeg"}, OptionError, "preset"),
+        (darkness, {"weights": np.zeros}, OptionError, "weights"),
+        (lambda images: [{"boxes": []} for _ in images], {}, OptionError, "format"),
+    ],
+)
+def test_what_cannot_become_a_result_is_an_error_and_leaves_nothing(sampler, tmp_path, model, options, error, key):
+    with raises(error, key=key):
+        sampler.predict(model, tmp_path / "out.zarr", **{"window": (128, 128), "overlap": 0, **options})
     assert not os.listdir(tmp_path)
+    with raises(MissingError, path=tmp_path / "no" / "out.zarr"):
+        sampler.predict(darkness, tmp_path / "no" / "out.zarr")
 
 
 def bright(images):
@@ -205,7 +225,7 @@ def test_a_detector_sees_all_images_of_a_dataset_and_goes_on_after_a_failure(tmp
     dest = tmp_path / "found.json"
     with pytest.raises(RuntimeError, match="no more"):
         sampler.predict(failing(bright, 6), dest, **options)
-    [kept] = (tmp_path / ".found.json.stitch").glob("*.jsonl")
+    [kept] = (tmp_path / ".found.json.stitch").glob("*.records")
     os.truncate(kept, kept.stat().st_size - 9)  # as a kill leaves the last window
     with raises(ExistsError, key="model"):
         sampler.predict(lambda images: [{"boxes": np.empty((0, 4))} for _ in images], dest, **options)
