@@ -1,6 +1,7 @@
 """A model is run over whole images, and one store comes back."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -150,19 +151,28 @@ def test_what_another_model_or_other_windows_gave_is_never_taken_up(sampler, ori
 
 
 @pytest.mark.slow
-def test_workers_give_the_same_bits(sampler, tmp_path):
+def test_workers_give_the_same_bits_though_one_is_killed(sampler, tmp_path):
     distributed = pytest.importorskip("distributed")
     rng = np.random.default_rng(0).normal(size=(128, 96)).astype("f4")
+    killed, own = str(tmp_path / "killed"), os.getpid()
 
     def model(images):
+        if os.getpid() != own and images[0, 0, 0, 0] % 2:  # some window, once
+            try:
+                os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
         return images.mean(axis=1) * rng
 
-    stores = [sampler.predict(model, tmp_path / "here.zarr", window=(128, 96))]
+    options = {"window": (128, 96), "batch_size": 2}
+    stores = [sampler.predict(model, tmp_path / "here.zarr", **options)]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", window=(128, 96), scheduler=client))
+        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", scheduler=client, **options))
+    assert os.path.exists(killed)
     assert stores[0].read().tobytes() == stores[1].read().tobytes()
 
 

@@ -225,10 +225,13 @@ def test_an_error_keeps_what_was_added(image, tmp_path):
 
 
 def test_another_image_does_not_take_up_what_was_added(image, tmp_path):
-    with pytest.raises(RuntimeError), ndzarr.Stitcher(image, tmp_path / "out.zarr"):
-        raise RuntimeError
-    with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False"):
-        ndzarr.Stitcher(image, tmp_path / "out.zarr", scale=0.5)
+    stitcher = ndzarr.Stitcher(image, tmp_path / "out.zarr", run="a")
+    stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), "u1"))
+    stitcher.__exit__(RuntimeError, RuntimeError(), None)
+    for key, options in (("scale", {"scale": 0.5}), ("run", {"run": "b"}), ("kind", {"kind": "labels"})):
+        with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False") as caught:
+            ndzarr.Stitcher(image, tmp_path / "out.zarr", **{"run": "a", **options})
+        assert key in str(caught.value)
 
 
 def test_one_process_stitches_a_destination_at_a_time(image, tmp_path):
