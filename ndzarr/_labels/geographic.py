@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._formats.sequence import natural
-from ndzarr._labels.builder import Builder, ImageFinder, image_facts, list_images, missing_image, wrong
+from ndzarr._labels.builder import Builder, ImageFinder, image_facts, list_images, wrong
 from ndzarr.errors import OptionError, SourceError
 
 Array = np.ndarray[Any, Any]
@@ -222,9 +222,7 @@ def read_qupath(builder: Builder, labels: Path, images: Any, category: str | Non
     files = sorted(labels.rglob("*.*json"), key=lambda file: natural(str(file))) if labels.is_dir() else [labels]
     finder = ImageFinder(list_images(images, labels if labels.is_dir() else labels.parent))
     for file in files:
-        path = finder.paths[0] if len(finder.paths) == len(files) == 1 else finder.find(file.name)
-        if path is None:
-            raise missing_image(file, file.stem, finder)
+        path = finder.paths[0] if len(finder.paths) == len(files) == 1 else finder.require(file, file.name)
         image = builder.image(path)
         _add_features(builder, image, read_features(file, builder), category)
 
