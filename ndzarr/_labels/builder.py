@@ -131,7 +131,7 @@ class ImageFinder:
 
 
 def _likeness(path: str, file: str) -> tuple[int, int]:
-    """Return how many directories of two files have the same names, from the last one up and from the first one down."""
+    """Return how many directories of two files have the same names, from the last one up, and from the first down."""
     ours, theirs = (os.path.dirname(one).split(os.sep) for one in (path, file))
     pairs = list(zip(ours[::-1], theirs[::-1], strict=False)), list(zip(ours, theirs, strict=False))
     up, down = (next((k for k, (a, b) in enumerate(pair) if a != b), len(pair)) for pair in pairs)
