@@ -142,7 +142,7 @@ def read_label_studio(builder: Builder, labels: Path, images: Any) -> None:
     """
     Read Label Studio's JSON or JSON_MIN: percents of images, and boxes that turn around their first corner.
 
-    Of several annotations of an image the first counts that was not cancelled.
+    The first annotation of an image that was not cancelled counts.
     """
     try:
         tasks = json.loads(labels.read_text("utf-8-sig"))

@@ -105,7 +105,7 @@ class ImageFinder:
         """
         Return the path that a name in a file of labels means, which may end with directories; None if there is none.
 
-        Of several images of that name, it is the one whose directories are most like those of the labels.
+        Among several images of that name, it is the one whose directories are most like those of the labels.
         """
         base = os.path.basename(name.replace("\\", "/"))
         found = self._by_name.get(base) or self._by_name.get(stem(base)) or []

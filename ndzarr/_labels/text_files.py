@@ -72,7 +72,7 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
 
 
 _LISTS = {"classes.txt", *(f"{split}.txt" for split in SPLITS)}
-"""Names of text files that are no labels of an image."""
+"""Names of text files that do not belong to an image."""
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
