@@ -70,6 +70,8 @@ class Written:
     facts: dict[str, Any]
     exact: bool
     """False if pixels are stored with loss."""
+    settled: bool = True
+    """False for a draft of OME-Zarr, which readers may not know yet."""
 
 
 def _pictures() -> Iterator[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
@@ -118,7 +120,7 @@ def written(folder: Path) -> Iterator[Written]:
                 "valid": True,
             }
             column = f"{name}, {preset}" + ", .ozx" * (suffix == ".ozx") + ", OME-Zarr 0.6" * (version == "0.6")
-            yield Written(column, path, facts, preset != "jpeg")
+            yield Written(column, path, facts, preset != "jpeg", version != "0.6")
         if name == "rgb":
             pyr = ndzarr.open(folder / "rgb-fast-0.5.zarr")
             for compression in (*EXACT, "jpeg", "webp"):
@@ -237,7 +239,7 @@ def ours(environments: Path, readers: Sequence[str], work: Path) -> tuple[str, i
                 continue
             name, *row = cells(command, reader, columns)
             for found, made in zip(row, columns, strict=True):  # a reader may lack the codec of a COG
-                bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong")
+                bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong") and made.settled
             lines.append(f"| {name} | " + " | ".join(row) + " |")
             print(lines[-1], file=sys.stderr, flush=True)
         if len(lines) > 2:
