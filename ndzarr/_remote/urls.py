@@ -44,9 +44,26 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+ZIPS = (ARCHIVE, ".zip")
+"""Suffixes of stores in one file."""
+
+
 def names_zip(path: str | os.PathLike[str]) -> bool:
     """Return True if a path or URL ends in the suffix of a store in one file: `.ozx`, or `.zip`."""
-    return shown(os.fspath(path)).lower().endswith((ARCHIVE, ".zip"))
+    return shown(os.fspath(path)).lower().endswith(ZIPS)
+
+
+def zip_of(path: str) -> str | None:
+    """
+    Return the zip that a path of an object names, or leads into; None if there is none.
+
+    Examples
+    --------
+    >>> zip_of("plates/a.ozx"), zip_of("plates/a.ozx/B/03/0"), zip_of("plates/a.zarr/0")
+    ('plates/a.ozx', 'plates/a.ozx', None)
+    """
+    parts = path.split("/")
+    return next(("/".join(parts[: k + 1]) for k, part in enumerate(parts) if names_zip(part)), None)
 
 
 def names_file(url: str) -> bool:
@@ -61,7 +78,8 @@ def names_file(url: str) -> bool:
     if names_zip(url):
         return False
     parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
-    return bool(parts and os.path.splitext(parts[-1])[1]) and not any(p.lower().endswith(".zarr") for p in parts)
+    stored = any(p.lower().endswith((".zarr", ARCHIVE)) for p in parts)
+    return bool(parts and os.path.splitext(parts[-1])[1]) and not stored
 
 
 def shown(url: str) -> str:
