@@ -13,7 +13,7 @@ from ndzarr._library.keys import is_damaged, stored_arrays
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.zarr_store import open_pyramid
 from ndzarr._remote.settings import Remote
-from ndzarr._store.archive import ArchiveFile, archive_of
+from ndzarr._store.archive import ArchiveFile, is_archive
 from ndzarr._store.arrays import ChunkArray, positions
 from ndzarr._store.buckets import ROOT, Claim, Place, Uploads, upload_tree
 from ndzarr._store.destinations import destination, refuse_existing_at
@@ -80,7 +80,7 @@ def push(
     if not isinstance(place, Place):
         message = f"url={url!r}: is not the URL of a bucket"
         raise OptionError(message, path=url, key="url", hint="Give a URL such as s3://bucket/a.zarr")
-    if archive_of(folder) == str(folder):
+    if is_archive(folder):
         return _push_archive(folder, place, overwrite, indexes)
     root = read = _root(folder)
     records = None

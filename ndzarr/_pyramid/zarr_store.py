@@ -163,23 +163,19 @@ class _Directory(NamedTuple):
     name: str
     version: tuple[int, ...]
     archive: ArchiveFile | None = None
-    """The zip that `name` names or leads into, if it does."""
+    """The zip that `name` is, or that holds it."""
     reopen: Callable[..., Pyramid] = open_pyramid
 
-    def _inner(self, path: str) -> str:
-        """Return a path in this store as one in the zip."""
+    def _member(self, path: str) -> str:
+        """Return the path in the zip of what is in the folder."""
         assert self.archive is not None
-        base = self.name[len(self.archive.file.path) + 1 :].replace(os.sep, "/")
-        return joined(base, path)
-
-    def _read(self, file: str) -> bytes:
-        return read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(self._inner(file))
+        return joined(self.name[len(self.archive.file.path) + 1 :], path)
 
     def root(self, above: bool = False) -> Any:
         from ndzarr._store.zarr_python import RemoteZarrStore, open_node
 
         if self.archive is not None:
-            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._inner("")))
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._member("")))
         path = os.path.dirname(self.name) if above else self.name
         return open_node(path) if is_store(path) else None
 
@@ -206,9 +202,12 @@ class _Directory(NamedTuple):
         except FileNotFoundError:
             return None
 
+    def _read(self, file: str) -> bytes:
+        return read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(self._member(file))
+
     def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
         if self.archive is not None:
-            self.archive.refuse_compressed(self._inner(path))
+            self.archive.refuse_compressed(self._member(path))
         return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
@@ -216,8 +215,8 @@ class _Directory(NamedTuple):
 
         store = None
         if self.archive is not None:
-            self.archive.refuse_compressed(self._inner(path))
-            store = RemoteZarrStore(self.archive, self._inner(path))
+            self.archive.refuse_compressed(self._member(path))
+            store = RemoteZarrStore(self.archive, self._member(path))
         return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
 
 
@@ -228,14 +227,24 @@ def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
 
 
 def _open_archive(
-    archive: ArchiveFile, path: str, cache_bytes: int, changed: Callable[[str], object], options: Options
+    archive: ArchiveFile | ArchiveObject,
+    path: str,
+    cache_bytes: int,
+    changed: Callable[[str], object],
+    options: Options,
 ) -> Pyramid:
-    """Open the store that is a zip, or one in it, without unpacking it."""
-    # The file is replaced as a whole, or reading it says that it was changed.
-    folder = _Directory(path, tuple(archive.file[1:]), archive)
-    if (data := folder.content("zarr.json")) is None:
+    """Open a store in a zip, without unpacking it: in a bucket with two requests if its metadata are consolidated."""
+    folder: _Directory | _Bucket
+    if isinstance(archive, ArchiveFile):
+        # The file is replaced as a whole, or reading it says that it was changed.
+        folder = _Directory(path, tuple(archive.file[1:]), archive)
+    else:
+        token = time.monotonic_ns() if archive.tag is None else archive.tag
+        folder = _Bucket(archive.store, path, token, archive.tag, archive)
+    raw = folder.content("zarr.json")
+    if raw is None:
         return _open_v2(folder, cache_bytes, options)
-    return _from_metadata(folder, parse_json(data, path), cache_bytes, changed, options)
+    return _from_metadata(folder, parse_json(raw, folder.name), cache_bytes, changed, options)
 
 
 def _from_metadata(
@@ -395,8 +404,9 @@ def _folder(
         store, inner = open_url(path.rstrip("/"), storage_options, remote)
         file = zip_of(inner)
         return _Bucket(store, inner, time.monotonic_ns(), None, None if file is None else ArchiveObject(store, file))
-    file = archive_of(os.path.abspath(path))
-    return _Directory(os.path.abspath(path), (time.monotonic_ns(),), None if file is None else ArchiveFile(file))
+    path = os.path.abspath(path)
+    file = archive_of(path)
+    return _Directory(path, (time.monotonic_ns(),), None if file is None else ArchiveFile(file))
 
 
 def _stored_at(folder: _Folder, path: str) -> Stored:
@@ -450,8 +460,8 @@ def open_remote(
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
-    if (zipped := zip_of(path)) is not None:
-        return _open_remote_archive(ArchiveObject(store, zipped), path, cache_bytes, changed, options)
+    if (archive := zip_of(path)) is not None:
+        return _open_archive(ArchiveObject(store, archive), path, cache_bytes, changed, options)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
@@ -480,17 +490,6 @@ def _indexes_of(root: Any) -> Mapping[str, int]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _open_remote_archive(
-    archive: ArchiveObject, path: str, cache_bytes: int, changed: Callable[[str], object], options: Options
-) -> Pyramid:
-    """Open the store that is a zip, or one in it, with two requests if its metadata are consolidated."""
-    token = time.monotonic_ns() if archive.tag is None else archive.tag
-    folder = _Bucket(archive.store, path, token, archive.tag, archive)
-    if (data := folder.content("zarr.json")) is None:
-        return _open_v2(folder, cache_bytes, options)
-    return _from_metadata(folder, parse_json(data, folder.name), cache_bytes, changed, options)
-
-
 class _Bucket(NamedTuple):
     """A store that is not on a local disk."""
 
@@ -499,7 +498,7 @@ class _Bucket(NamedTuple):
     token: Hashable
     version: str | None
     archive: ArchiveObject | None = None
-    """The zip that `path` names or leads into, if it does."""
+    """The zip that `path` is, or that holds it."""
     indexes: Mapping[str, int] = {}
     """Where the records of the shards of each array begin in the object of all."""
 
@@ -507,10 +506,10 @@ class _Bucket(NamedTuple):
     def name(self) -> str:
         return self.store.url(self.path)
 
-    def _inner(self, path: str) -> str:
-        """Return a path in this store as one in the zip."""
+    def _member(self, path: str) -> str:
+        """Return the path in the zip of what is at the path."""
         assert self.archive is not None
-        return joined(self.path[len(self.archive.path) :], path)
+        return joined(self.path[len(self.archive.path) + 1 :], path)
 
     def hold_indexes(self, pyramid: Pyramid) -> None:
         """Fetch the records of all shards, if one request can; parts of more are fetched when they are needed."""
@@ -536,7 +535,7 @@ class _Bucket(NamedTuple):
         from ndzarr._store.zarr_python import RemoteZarrStore, open_node
 
         if self.archive is not None:
-            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._inner("")))
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._member("")))
         path = self.path.rpartition("/")[0] if above else self.path
         if above and not self.path:
             return None
@@ -555,13 +554,14 @@ class _Bucket(NamedTuple):
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
         if self.archive is not None:
-            inner = {f: self._inner(f) for f in files}
-            there = [(f, n) for f, n in zip(files, names, strict=True) if inner[f] in self.archive.members]
+            members = self.archive.members
+            there = [(f, n) for f, n in zip(files, names, strict=True) if self._member(f) in members]
             if not optional and len(there) < len(files):
-                file = next(f for f in files if inner[f] not in self.archive.members)
+                file = next(f for f in files if self._member(f) not in members)
                 message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=f"{self.name}/{file}")
-            found = ordered_map(self.archive.read, [inner[f] for f, _ in there], len(there) or 1, name="metadata")
+            wanted = [self._member(f) for f, _ in there]
+            found = ordered_map(self.archive.read, wanted, len(there) or 1, name="metadata")
             return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
@@ -577,7 +577,7 @@ class _Bucket(NamedTuple):
         """Return the bytes of a file; None if there is none."""
         try:
             if self.archive is not None:
-                return self.archive.read(self._inner(file))
+                return self.archive.read(self._member(file))
             return self.store.get(joined(self.path, file))[0].tobytes()
         except FileNotFoundError:
             return None
@@ -585,7 +585,7 @@ class _Bucket(NamedTuple):
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
         if self.archive is not None:
-            self.archive.refuse_compressed(self._inner(path))
+            self.archive.refuse_compressed(self._member(path))
         known = layout.seal is not None and path in self.indexes  # what records say is checked by the seal
         indexes = Indexes(joined(self.path, INDEXES), self.indexes[path]) if known else None
         inner = joined(self.path, path)
@@ -598,7 +598,7 @@ class _Bucket(NamedTuple):
         inner = joined(self.path, path)
         if self.archive is None:
             return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
-        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, self._inner(path)))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, self._member(path)))
 
 
 def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int, options: Options = PLAIN) -> Pyramid:

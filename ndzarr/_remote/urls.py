@@ -44,26 +44,22 @@ def is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
-ZIPS = (ARCHIVE, ".zip")
-"""Suffixes of stores in one file."""
-
-
 def names_zip(path: str | os.PathLike[str]) -> bool:
     """Return True if a path or URL ends in the suffix of a store in one file: `.ozx`, or `.zip`."""
-    return shown(os.fspath(path)).lower().endswith(ZIPS)
+    return shown(os.fspath(path)).lower().endswith((ARCHIVE, ".zip"))
 
 
 def zip_of(path: str) -> str | None:
     """
-    Return the zip that a path of an object names, or leads into; None if there is none.
+    Return the path of the store in one file that a path of an object names, or that holds it; None if there is none.
 
     Examples
     --------
-    >>> zip_of("plates/a.ozx"), zip_of("plates/a.ozx/B/03/0"), zip_of("plates/a.zarr/0")
-    ('plates/a.ozx', 'plates/a.ozx', None)
+    >>> zip_of("a/plate.ozx/B/03/0"), zip_of("a/b.zarr")
+    ('a/plate.ozx', None)
     """
-    parts = path.split("/")
-    return next(("/".join(parts[: k + 1]) for k, part in enumerate(parts) if names_zip(part)), None)
+    ends = [k for k, letter in enumerate(path) if letter == "/"]
+    return next((path[:k] for k in (*ends, len(path)) if names_zip(path[:k])), None)
 
 
 def names_file(url: str) -> bool:
@@ -75,10 +71,8 @@ def names_file(url: str) -> bool:
     >>> names_file("s3://bucket/a.tif"), names_file("s3://bucket/a.zarr/0"), names_file("s3://bucket/a")
     (True, False, False)
     """
-    if names_zip(url):
-        return False
     parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
-    stored = any(p.lower().endswith((".zarr", ARCHIVE)) for p in parts)
+    stored = any(p.lower().endswith(".zarr") or names_zip(p) for p in parts)
     return bool(parts and os.path.splitext(parts[-1])[1]) and not stored
 
 

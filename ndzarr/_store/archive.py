@@ -29,7 +29,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from ndzarr._files import FileId, open_binary, read_bytes
 from ndzarr._indexing.plan import check_memory
 from ndzarr._remote.stores import Landed, Range, RemoteStore
-from ndzarr._remote.urls import ZIPS, names_zip
+from ndzarr._remote.urls import names_zip
 from ndzarr.errors import DamagedError, StoreError
 
 _FILES = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -46,17 +46,15 @@ _TAIL_BYTES = 256 << 10
 """Bytes that are read of the end of a remote file at first: its directory, if it has no more than 2000 members."""
 
 
-def archive_of(path: str | os.PathLike[str]) -> str | None:
-    """Return the local file, a zip by its suffix, that a path names or leads into; None if there is none."""
-    name = os.fspath(path)
-    if not any(suffix in name.lower() for suffix in ZIPS):  # as of most paths, and quick
-        return None
-    return next((str(p) for p in (Path(name), *Path(name).parents) if names_zip(p) and p.is_file()), None)
-
-
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Return True for a zip on a local disk, and for an image in one."""
-    return archive_of(path) is not None
+    """Return True for a local file that is a zip by its suffix."""
+    return names_zip(path) and os.path.isfile(path)
+
+
+def archive_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the local zip that a path names, or that holds it; None if there is none."""
+    parts = Path(path)
+    return next((str(p) for p in (parts, *parts.parents) if is_archive(p)), None)
 
 
 class Member(NamedTuple):
