@@ -73,7 +73,9 @@ Examples:
 )
 @click.option("--max-pixels", type=click.IntRange(min=1), metavar="N", help="Refuse larger images.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Expand a palette to colours, or keep class numbers.")
-@click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option(
+    "--series", type=series, metavar="NAME | N", help="Image of a TIFF or plate that holds several; see info."
+)
 @click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
 @click.option(
     "--scheduler",

@@ -54,6 +54,20 @@ def test_xarray_places_each_level(dem, tmp_path, kind):
                 assert np.array_equal(image[d], own[d])
 
 
+@pytest.mark.parametrize("version", ["WKT2_2019", "WKT1_GDAL"])
+def test_readers_find_the_code_of_a_system_that_a_source_gives_as_text(tmp_path, version):
+    text = pytest.importorskip("pyproj").CRS.from_epsg(3067).to_wkt(version)
+    axes = {"y": 7e6 - 10 * np.arange(30), "x": 3e5 + 10 * np.arange(40)}
+    source = xarray.DataArray(np.zeros((30, 40), "u1"), axes).assign_coords(spatial_ref=0)
+    source.spatial_ref.attrs["crs_wkt"] = text
+    pyramid = ndzarr.transcode(source, tmp_path / "a.zarr")
+    sample = ndzarr.Sampler({"a": pyramid.path}).load_sample({"key": "a"})
+    for image in (open_level(pyramid, 0)["image"], pyramid.window(scale=0.5), pyramid.to_xarray(), sample["image"]):
+        assert image.rio.crs.to_epsg() == image.odc.crs.epsg == 3067
+    with rasterio.open(ndzarr.export_cog(pyramid, tmp_path / "a.tif")) as file:
+        assert file.crs.to_epsg() == 3067
+
+
 @pytest.mark.parametrize("kind", ["utm", "point", "rotated"])
 def test_each_array_declares_the_conventions_with_its_own_transform_and_shape(dem, tmp_path, kind):
     path = dem(kind)
