@@ -554,7 +554,7 @@ class CocoSampler:
             The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
             `.json`, `.kwcoco.json` or `.geojson`.
         gid, vidid
-            The image or video; may be left out if the dataset has one image alone.
+            The image, or a list of them, or the video; all images by default.  Maps are of one image or video.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
@@ -564,7 +564,8 @@ class CocoSampler:
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
-            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was, unless the model or the windows are
+            others.
         classes, merge, threshold
             As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
@@ -591,6 +592,8 @@ class CocoSampler:
             There is no such image or video, or it has to be named.
         OptionError
             What the model returns does not fit the windows.
+        ExistsError
+            `dest` exists, or what a killed run left was made by another model or of other windows.
         """
         from ndzarr._prediction.predict import predict_coco
 

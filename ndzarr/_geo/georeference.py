@@ -135,14 +135,15 @@ def stated_place(attrs: Mapping[str, Any]) -> dict[str, Any]:
     Return what the attributes of an array say of its place, as metadata of a source: `transform`, `epsg`, `wkt`.
 
     They are GDAL's `_CRS` (https://gdal.org/en/stable/drivers/raster/zarr.html), those of the conventions `spatial` and
-    `proj`, and `proj:epsg` and `proj:transform` of STAC.
+    `proj`, `proj:epsg` and `proj:transform` of STAC, and `crs` of older xarray if it is a code.
     """
     out: dict[str, Any] = {}
     gdal = attrs.get("_CRS")
     said: Mapping[str, Any] = gdal if isinstance(gdal, Mapping) else {}
     text = said.get("wkt") or attrs.get("proj:wkt2")
     url = re.fullmatch(r"https?://www\.opengis\.net/def/crs/EPSG/[^/]+/(\d+)", str(said.get("url")))
-    code = url or re.fullmatch(r"EPSG:(\d+)", str(attrs.get("proj:code")), re.IGNORECASE)
+    named = str(attrs.get("proj:code") or attrs.get("crs")).removeprefix("+init=")
+    code = url or re.fullmatch(r"EPSG:(\d+)", named, re.IGNORECASE)
     if code or isinstance(attrs.get("proj:epsg"), int):
         out["epsg"] = int(code.group(1)) if code else attrs["proj:epsg"]
     elif (identity := _projjson_id(said.get("projjson") or attrs.get("proj:projjson"))) is not None:
