@@ -96,6 +96,15 @@ def test_what_one_window_or_all_windows_say_stays_exactly_that(image, tmp_path):
     assert np.array_equal(found[shown], values[shown])
 
 
+def test_numbers_that_are_not_finite_go_through_means(image, tmp_path):
+    whole = window(0, 0, 90, 120)
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr") as stitcher:
+        stitcher.add(whole, np.broadcast_to([np.inf, -np.inf, np.inf, 1, np.nan, 3] * 20, (90, 120)))
+        stitcher.add(whole, np.broadcast_to([np.inf, 5, -np.inf, -np.inf, 2, 3] * 20, (90, 120)))
+    found = ndzarr.open(tmp_path / "out.zarr").read()[0]
+    assert np.array_equal(found[7, :6], [np.inf, -np.inf, np.nan, -np.inf, np.nan, 3], equal_nan=True)
+
+
 def test_the_bits_do_not_depend_on_the_order(image, tmp_path):
     rng = np.random.default_rng(1)
     added = [(window(y, x, 60, 60), rng.normal(size=(60, 60)).astype("f4")) for y in (0, 20, 30) for x in (0, 25, 60)]
@@ -194,7 +203,7 @@ def test_a_killed_run_goes_on_where_it_was(image, tmp_path):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), image.path, str(dest)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not dest.exists()
-    file = next((tmp_path / ".out.zarr.stitch").glob("*.parts"))
+    file = next((tmp_path / ".out.zarr.stitch").glob("*.records"))
     os.truncate(file, file.stat().st_size - 7)  # the last window was not complete
     with ndzarr.Stitcher(image, dest) as stitcher:
         assert [window(0, 30 * k, 90, 60) in stitcher for k in range(3)] == [True, True, False]
@@ -216,10 +225,13 @@ def test_an_error_keeps_what_was_added(image, tmp_path):
 
 
 def test_another_image_does_not_take_up_what_was_added(image, tmp_path):
-    with pytest.raises(RuntimeError), ndzarr.Stitcher(image, tmp_path / "out.zarr"):
-        raise RuntimeError
-    with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False"):
-        ndzarr.Stitcher(image, tmp_path / "out.zarr", scale=0.5)
+    stitcher = ndzarr.Stitcher(image, tmp_path / "out.zarr", run="a")
+    stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), "u1"))
+    stitcher.__exit__(RuntimeError, RuntimeError(), None)
+    for key, options in (("scale", {"scale": 0.5}), ("run", {"run": "b"}), ("kind", {"kind": "labels"})):
+        with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False") as caught:
+            ndzarr.Stitcher(image, tmp_path / "out.zarr", **{"run": "a", **options})
+        assert key in str(caught.value)
 
 
 def test_one_process_stitches_a_destination_at_a_time(image, tmp_path):
@@ -235,6 +247,7 @@ def test_one_process_stitches_a_destination_at_a_time(image, tmp_path):
         (window(0, 0, 10, 10), np.zeros((5, 5)), WindowError, "y", "scale=0.5"),
         (window(0, 0, 10, 10), np.zeros((2, 10, 10)), OptionError, "array", "1 channels"),
         (window(0, 0, 10, 10), np.zeros((10, 10), "c8"), OptionError, "array", "numbers"),
+        (window(0, 0, 10, 10), np.full((10, 10), 2**53 + 1), OptionError, "array", "labels"),
     ],
 )
 def test_what_does_not_fit_is_an_error(image, tmp_path, where, array, error, key, hint):
@@ -258,6 +271,15 @@ def test_windows_between_pixels_of_the_result_lie_where_they_are(image, tmp_path
     assert np.median(off) < (2.5 if kind == "labels" else 1e-4)
     with raises(WindowError, key="x", hint="scale=0.4"), ndzarr.Stitcher(image, tmp_path / "b.zarr", scale=1 / 3) as s:
         s.add(window(1, 0, 29, 30), np.zeros((10, 12)))
+
+
+@pytest.mark.parametrize("nodata", [-1, 256, np.nan, 0.5])
+def test_nodata_that_no_pixel_has_is_an_error_and_keeps_what_was_added(image, tmp_path, nodata):
+    with raises(OptionError, key="nodata"), ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=nodata) as stitcher:
+        stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), "u1"))
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=7) as stitcher:
+        assert len(stitcher) == 1
+    assert ndzarr.open(tmp_path / "out.zarr").read()[0, 8:10, 8].tolist() == [0, 7]
 
 
 def test_nothing_added_is_an_error(image, tmp_path):
