@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any
 
@@ -226,8 +227,7 @@ def _following(target: Target, frames: Sequence[Frame], source: SampleSource) ->
         moved.append(replace(frame, to_video=scale_offset((1, 1), shift) @ frame.to_video))
     if target.y is None and target.x is None:
         (x, y), (width, height) = path[0].tolist(), np.max(shown, axis=0)[2:].tolist()
-        target = replace(
-            target,
+        target = target._replace(
             centre=(y, x) if target.centre == (None, None) else target.centre,
             size=(height, width) if target.size == (None, None) else target.size,
         )
