@@ -14,19 +14,24 @@ let items = [];
 let beside = "";
 const hidden = { classes: new Set(), kinds: new Set() };
 
-let asked = 0; // requests without an answer, besides those of tiles
-async function get(path, query = {}) {
-  asked += 1;
+let expected = 0; // answers and timers that will change the page, besides tiles
+async function expecting(action) {
+  expected += 1;
   tell();
   try {
-    const response = await fetch(`${path}?${new URLSearchParams(query)}`);
-    if (!response.ok) throw new Error(await response.text());
-    return await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.text());
+    return await action();
   } finally {
-    asked -= 1;
+    expected -= 1;
     setTimeout(tell); // once the answer is used
   }
 }
+
+const get = (path, query = {}) =>
+  expecting(async () => {
+    const response = await fetch(`${path}?${new URLSearchParams(query)}`);
+    if (!response.ok) throw new Error(await response.text());
+    return await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.text());
+  });
 
 let quiet;
 function say(text, error = false) {
@@ -44,11 +49,17 @@ function dark(color) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.18;
 }
 
+/** Call a function once nobody has asked for it for a while, with what was given last. */
 function later(milliseconds, action) {
-  let timer;
+  let timer, done;
   return (...given) => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...given), milliseconds);
+    if (!done) expecting(() => new Promise((resolve) => (done = resolve)));
+    timer = setTimeout(() => {
+      const answer = done;
+      done = null;
+      answer(action(...given));
+    }, milliseconds);
   };
 }
 
@@ -389,7 +400,7 @@ class Pane {
 
 /** Say whether anything is being loaded: to screen readers, and to whoever waits for it. */
 function tell() {
-  $("panes").setAttribute("aria-busy", asked > 0 || panes.some((pane) => pane.busy));
+  $("panes").setAttribute("aria-busy", expected > 0 || panes.some((pane) => pane.busy));
 }
 
 let following = false;
