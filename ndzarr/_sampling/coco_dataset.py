@@ -404,6 +404,11 @@ class CocoSource:
             clock.seconds = pyramid.times or ()
         return pyramid
 
+    def opened(self, asset: Asset) -> Pyramid | None:
+        """Return the pyramid of an asset if it is local, and open or transcoded already; else None."""
+        ready = self.library.opened(_request(asset)) is not None
+        return self.open_asset(asset) if ready else None
+
     def open_together(self, frames: Iterable[Frame]) -> None:
         """Open the URLs among the assets of frames, several at a time, if they are not open."""
         self.library.open_together(_request(asset) for frame in frames for asset in frame.assets)

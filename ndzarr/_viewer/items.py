@@ -24,7 +24,7 @@ from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.sample import load_sample
 from ndzarr._sampling.scene import Frame, Scene
 from ndzarr._sampling.target import parse
-from ndzarr._viewer.render import Channel, display_channels
+from ndzarr._viewer.render import Channel, Display, display_channels, rendered, rendered_labels
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Source: TypeAlias = CocoSource | NamedSource
@@ -78,6 +78,13 @@ class Item:
     def size(self) -> tuple[int, int]:
         """(height, width) in native pixels of the image, or of the space of the video."""
         return self.scene(Position()).space
+
+    def stated_size(self, t: int) -> tuple[int, int] | None:
+        """(height, width) of a frame as the dataset states it, which opens no file."""
+        if "vidid" in self.target:
+            return self.source.dataset.video_size(self.gids[t])
+        size = self.frame(t).size
+        return None if size is None else size[::-1]
 
     @cached_property
     def _sampled(self) -> tuple[dict[str, int], tuple[str, ...], np.dtype[Any]]:
@@ -181,6 +188,12 @@ class Item:
         shape = pixels.shape[-2:]
         return pixels.reshape(-1, *shape), None if valid is None else np.asarray(valid.reshape(-1, *shape).any(axis=0))
 
+    def rendered(self, pixels: Array, valid: Array | None, displays: Sequence[Display]) -> Array:
+        """Return a picture of what `read` returns, one channel for each of `displays`; see `render.rendered`."""
+        if self.kind == "labels":
+            return rendered_labels(pixels, valid, {} if self.pyramid is None else self.pyramid.attrs)
+        return rendered(pixels, valid, displays)
+
     def tile(
         self, k: int, row: int, column: int, at: Position, channels: Sequence[int]
     ) -> tuple[Array, Array | None] | None:
@@ -224,14 +237,21 @@ def _text(value: Any) -> str:
 def items_of(source: Source) -> Iterator[Item]:
     """Yield the videos of a dataset, and its images that are in none; or the named sources."""
     if isinstance(source, NamedSource):
-        for key in source.sources:
-            yield Item(source, {"key": key}, os.path.basename(str(key)) or str(key))
+        yield from (item_of(source, key) for key in source.sources)
         return
     index = source.dset.index
-    for vidid, video in index.videos.items():
-        if index.vidid_to_gids[vidid]:
-            yield Item(source, {"vidid": vidid}, str(video.get("name", f"video {vidid}")))
-    for gid, image in index.imgs.items():
-        if image.get("video_id") not in index.videos:
-            name = image.get("name") or os.path.basename(image.get("file_name") or "") or f"image {gid}"
-            yield Item(source, {"gid": gid}, str(name))
+    yield from (item_of(source, gids[0]) for gids in index.vidid_to_gids.values() if gids)
+    yield from (item_of(source, gid) for gid, image in index.imgs.items() if image.get("video_id") not in index.videos)
+
+
+def item_of(source: Source, gid: Any) -> Item:
+    """Return the video of an image of a dataset, or the image if it is in none; or a named source."""
+    if isinstance(source, NamedSource):
+        return Item(source, {"key": gid}, os.path.basename(str(gid)) or str(gid))
+    index = source.dset.index
+    image = index.imgs[gid]
+    vidid = image.get("video_id")
+    if vidid in index.videos:
+        return Item(source, {"vidid": vidid}, str(index.videos[vidid].get("name", f"video {vidid}")))
+    name = image.get("name") or os.path.basename(image.get("file_name") or "") or f"image {gid}"
+    return Item(source, {"gid": gid}, str(name))

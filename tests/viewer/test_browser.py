@@ -173,7 +173,9 @@ def test_zoom_channels_annotations_and_the_copied_call(page, sampler):
 
     loaded = page.called({"sampler": sampler})
     left, top, _ = page.place()
-    height, width = page.run("const { clientHeight, clientWidth } = panes[0].element; return [clientHeight, clientWidth]")
+    height, width = page.run(
+        "const { clientHeight, clientWidth } = panes[0].element; return [clientHeight, clientWidth]"
+    )
     y, x = (slice(max(0, -round(n)), min(end, -round(n) + m)) for n, end, m in ((top, 601, height), (left, 830, width)))
     assert_same(loaded.image.values, native[1:, y, x])
     assert loaded.annot_id.values.tolist() == [1, 2]
