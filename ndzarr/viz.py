@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import xarray
     from PIL.Image import Image
 
+    from ndzarr._viewer.items import Source
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
     from ndzarr.targets.table import TargetsLike
@@ -198,7 +199,7 @@ class Overview:
     def __init__(self, sampler: CocoSampler | Sampler, targets: TargetsLike) -> None:
         from ndzarr._viewer.overlays import TargetWindows
 
-        self._windows = TargetWindows(targets, sampler.targets.source)
+        self._windows = TargetWindows(targets, cast("Source", sampler.targets.source))
 
     def __repr__(self) -> str:
         kinds, numbers = np.unique(self._windows.kinds.astype(str), return_counts=True)
