@@ -84,6 +84,12 @@ def tag_of(coco: Any) -> str:
     return coco.tag or "the dataset"
 
 
+def file_of(coco: Any) -> str | None:
+    """Return the path of the file that a dataset was read from; None if it was made of a dictionary, or converted."""
+    path = os.path.abspath(coco.fpath)  # of a dictionary, a name that another file may have
+    return path if coco.tag == os.path.basename(path) and os.path.isfile(path) else None
+
+
 def refuse_repeated_ids(coco: Any) -> None:
     """Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns."""
     index = coco.index

@@ -17,7 +17,7 @@ import numpy as np
 from ndzarr._files import cache_root
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Lookup
-from ndzarr._sampling.coco_dataset import CocoSource
+from ndzarr._sampling.coco_dataset import CocoSource, file_of
 from ndzarr._sampling.compose import compose
 from ndzarr._sampling.named_sources import NamedSource
 from ndzarr._sampling.resolve import resolve
@@ -148,8 +148,18 @@ class Item:
             "kind": self.kind,
             "dtype": str(self._sampled[2]),
             "pixelSize": None if size is None else str(size),
+            "georeference": self._georeference(),
             "channels": [channel.as_json() for channel in self.channels],
         }
+
+    def _georeference(self) -> dict[str, Any] | None:
+        """Return the reference system and the transform of native pixels, if rows and columns run along its axes."""
+        found = None
+        if self.pyramid is not None:
+            found = self.pyramid.georeference
+        elif "gid" in self.target and self.source.covered_size(self.target["gid"]) is not None:
+            found = self.source.open_asset(self.frame(0).assets[0]).georeference
+        return {"crs": found.crs.name, "transform": found.transform} if found is not None and found.upright else None
 
     # Targets, and what they load.
 
@@ -218,12 +228,12 @@ class Item:
 
 def opening(source: Source) -> str:
     """Return the Python expression that opens a dataset; `sampler` for one that is in memory only."""
-    path = getattr(source.dset, "fpath", None)
-    if path is None or not os.path.isfile(path):
+    path = file_of(source.dset)
+    if path is None:
         return "sampler"
     root = source.library.root
     workdir = "" if root == cache_root() else f", workdir={str(root)!r}"
-    return f"ndzarr.CocoSampler({os.path.abspath(path)!r}{workdir})"
+    return f"ndzarr.CocoSampler({path!r}{workdir})"
 
 
 def _text(value: Any) -> str:

@@ -7,10 +7,11 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import ndzarr
-from helpers.arrays import assert_same
+from helpers.arrays import assert_same, random_array
 
 AXE = files(pytest.importorskip("axe_core_python")) / "axe.min.js"
 selenium = pytest.importorskip("selenium.webdriver")
@@ -268,4 +269,23 @@ def test_a_prediction_is_shown_beside_the_image(browser, sampler, tmp_path):
         assert captions == ["photo", "heat.zarr"]
         ours, other = page.image(0).astype(float), page.image(1).astype(float)
         assert np.abs(ours - other).mean() < 12  # the same picture, from half as many pixels
+        assert browser.get_log("browser") == []
+
+
+def test_images_of_one_place_are_shown_at_the_same_place(browser, tmp_path):
+    utm = (1024, 3, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+    photo = {"photometric": "rgb", "tile": (64, 64)}
+    for name, side, metres, left, top in (("image", 300, 10, 500000, 6000000), ("heat", 100, 20, 500500, 5999000)):
+        tags = [(33550, 12, 3, (metres, metres, 0)), (33922, 12, 6, (0, 0, 0, left, top, 0)), (34735, 3, 16, utm)]
+        tifffile.imwrite(tmp_path / f"{name}.tif", random_array((side, side, 3), "u1"), **photo, extratags=tags)
+    with ndzarr.Sampler([tmp_path / "image.tif"]).view(beside=tmp_path / "heat.tif", browser=False) as viewer:
+        page = Page(browser, viewer)
+        page.press("1")
+        (x, y, scale), (left, top, other) = page.place(0), page.place(1)
+        assert other == pytest.approx(2 * scale, rel=0.01)  # panes may differ by a pixel in width
+        assert (left, top) == pytest.approx((x + 50 * scale, y + 100 * scale), abs=2)
+        page.run("panes[1].osd.viewport.panBy(new OpenSeadragon.Point(0.1, 0), true)")
+        page.rest()
+        assert page.place(0)[0] == pytest.approx(page.place(1)[0] - 50 * scale, abs=2)
+        assert page.place(0)[0] == pytest.approx(x - 20 * scale, abs=2)
         assert browser.get_log("browser") == []

@@ -403,17 +403,32 @@ function tell() {
   $("panes").setAttribute("aria-busy", expected > 0 || panes.some((pane) => pane.busy));
 }
 
+/** How pixels of an image become those of another: by what they cover on the ground, or as if both showed the same. */
+function relation(from, to) {
+  const [ours, theirs] = [from.georeference, to.georeference];
+  if (ours && theirs && ours.crs === theirs.crs) {
+    const [[a, , c, , e, f], [A, , C, , E, F]] = [ours.transform, theirs.transform];
+    if (a / A > 0 && e / E > 0) return { sx: a / A, sy: e / E, x: (c - C) / A, y: (f - F) / E };
+  }
+  return { sx: to.width / from.width, sy: to.width / from.width, x: 0, y: 0 };
+}
+
 let following = false;
 function follow(pane) {
-  if (following || panes.length < 2 || !$("link").checked) return;
-  const [from, to] = [pane.osd.viewport, panes[1 - panes.indexOf(pane)].osd.viewport];
+  const other = panes[1 - panes.indexOf(pane)];
+  if (following || !pane.item || !other?.item || !$("link").checked) return;
+  const [from, to] = [pane.osd.viewport, other.osd.viewport];
+  const [ours, theirs] = [pane.item.width, other.item.width];
+  const { sx, sy, x, y } = relation(pane.item, other.item);
+  const { x: cx, y: cy } = from.getCenter(true);
+  const center = new OpenSeadragon.Point((cx * ours * sx + x) / theirs, (cy * ours * sy + y) / theirs);
+  const zoom = (from.getZoom(true) * theirs) / (ours * sx);
   // Panes of an even and an odd width snap to pixels half a pixel apart: they would move each other for ever.
-  const pixel = 1 / (to.getContainerSize().x * from.getZoom(true));
-  const same = Math.abs(to.getZoom(true) / from.getZoom(true) - 1) < 1e-6;
-  if (same && to.getCenter(true).distanceTo(from.getCenter(true)) < pixel) return;
+  const pixel = 1 / (to.getContainerSize().x * zoom);
+  if (Math.abs(to.getZoom(true) / zoom - 1) < 1e-6 && to.getCenter(true).distanceTo(center) < pixel) return;
   following = true;
-  to.zoomTo(from.getZoom(true), null, true);
-  to.panTo(from.getCenter(true), true);
+  to.zoomTo(zoom, null, true);
+  to.panTo(center, true);
   following = false;
 }
 
@@ -471,7 +486,11 @@ async function openBeside(choice) {
   $("which").hidden = $("link-row").hidden = panes.length < 2;
   $("beside").value = beside;
   activate(Math.min(active, panes.length - 1));
-  requestAnimationFrame(() => panes.forEach((pane) => pane.fit(true))); // the panes have other sizes now
+  requestAnimationFrame(() => {
+    panes[0].fit(true); // the panes have other sizes now
+    if ($("link").checked) follow(panes[0]);
+    else panes[1]?.fit(true);
+  });
   listAll();
 }
 
