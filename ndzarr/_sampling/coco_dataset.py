@@ -86,8 +86,10 @@ def tag_of(coco: Any) -> str:
 
 def file_of(coco: Any) -> str | None:
     """Return the path of the file that a dataset was read from; None if it was made of a dictionary, or converted."""
-    path = os.path.abspath(coco.fpath)  # of a dictionary, a name that another file may have
-    return path if coco.tag == os.path.basename(path) and os.path.isfile(path) else None
+    path, default = os.path.abspath(coco.fpath), "data.kwcoco.json"
+    # kwcoco calls dictionaries so, too, and tags what it has read by the name, or by "".
+    read = os.path.basename(path) != default or coco.tag in (default, "")
+    return path if read and os.path.isfile(path) else None
 
 
 def refuse_repeated_ids(coco: Any) -> None:
