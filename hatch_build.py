@@ -19,6 +19,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SOURCE = "ndzarr/_store/_core.c"
 MINIMUM = (3, 11)
 """The oldest Python whose stable ABI the core keeps to: one wheel per platform serves it and all later ones."""
+_MATHS = ("-ffp-contract=off", "-fno-trapping-math")
+"""Every operation is rounded, as numpy does it, and may be one of vectors."""
 
 
 def build(root: str) -> str:
@@ -28,7 +30,7 @@ def build(root: str) -> str:
 
     source = Path(root, SOURCE)
     name = SOURCE.removesuffix(".c").replace("/", ".")
-    flags = ["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11"]
+    flags = ["/O2", "/std:c11"] if sys.platform == "win32" else ["-O3", "-std=gnu11", *_MATHS]
     macros = [("SOURCE_CRC", str(zlib.crc32(source.read_bytes()) & 0x7FFFFFFF))]  # by which an old build is known
     extension = Extension(name, [str(source)], define_macros=macros, extra_compile_args=flags, py_limited_api=True)
     command = build_ext(Distribution({"name": "ndzarr", "packages": [], "ext_modules": [extension]}))

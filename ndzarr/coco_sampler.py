@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ndzarr._batches.export import Format, ImageKind
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.blending import Weights
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
-    from ndzarr._prediction.stitcher import Weights
     from ndzarr._sampling.named_sources import Named
     from ndzarr._viewer.server import Viewer
     from ndzarr.categories import CategoryTree
@@ -472,8 +472,8 @@ class CocoSampler:
             Each frame of a video's window is a file; for 'imagefolder' and 'webdataset' also 'mp4' and 'gif', which
             hold all frames of a window (8 bit, 1 or 3 channels).
         labels
-            For 'yolo' 'boxes' or 'segments', for 'coco' and 'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or
-            'instances'; by default the first.
+            For 'yolo' 'boxes', 'segments', 'obb' (oriented boxes) or 'pose' (boxes with keypoints), for 'coco' and
+            'webdataset' 'segments' or 'boxes', for 'mask' 'classes' or 'instances'; by default the first.
         quality
             Quality of JPEG, from 1 to 100.
         fps
@@ -559,7 +559,7 @@ class CocoSampler:
             The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
             `.json`, `.kwcoco.json` or `.geojson`.
         gid, vidid
-            The image or video; may be left out if the dataset has one image alone.
+            The image, or a list of them, or the video; all images by default.  Maps are of one image or video.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
@@ -569,7 +569,8 @@ class CocoSampler:
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
-            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was, unless the model or the windows are
+            others.
         classes, merge, threshold
             As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
@@ -596,6 +597,8 @@ class CocoSampler:
             There is no such image or video, or it has to be named.
         OptionError
             What the model returns does not fit the windows.
+        ExistsError
+            `dest` exists, or what a killed run left was made by another model or of other windows.
         """
         from ndzarr._prediction.predict import predict_coco
 

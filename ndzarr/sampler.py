@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ndzarr._batches.extract import Order
     from ndzarr._batches.form import Sizes
+    from ndzarr._prediction.blending import Weights
     from ndzarr._prediction.detections import Merge
     from ndzarr._prediction.runtimes import Model
-    from ndzarr._prediction.stitcher import Weights
     from ndzarr._viewer.server import Viewer
     from ndzarr.targets.accessor import SourceTargets
     from ndzarr.targets.grid import Overlap, WindowDims
@@ -290,7 +290,7 @@ class Sampler:
             The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
             `.json`, `.kwcoco.json` or `.geojson`.
         key
-            Name of the source; may be left out if there is one.
+            Name of the source, or a list of them; all by default.  Maps are of one source.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
@@ -300,7 +300,8 @@ class Sampler:
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
-            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was, unless the model or the windows are
+            others.
         classes, merge, threshold
             As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler

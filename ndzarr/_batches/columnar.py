@@ -17,9 +17,11 @@ import numpy as np
 
 from ndzarr._batches.form import Array, Form, Lacking, Pending, agree, lacking, mask_dims, numbered, pending_samples
 from ndzarr._geo.pixel_size import Quantity
+from ndzarr._indexing.affine import scale_offset
 from ndzarr._indexing.plan import ChunkRead, Part, ReadPlan
 from ndzarr._indexing.selection import Selection, cuts, lengths, segments
 from ndzarr._sampling.annotations import AnnotationTable, Lookup, ignored
+from ndzarr._sampling.clipped import ClippedAnnotation, clipped_rows
 from ndzarr._sampling.compose import SampleRequest
 from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.target import ALIASES, NOTE, NOTES, centred_intervals
@@ -349,6 +351,37 @@ def touching(table: AnnotationTable, windows: Windows, lookup: Lookup) -> tuple[
     if lookup.crowd == "ignore" and table.crowd is not None:
         columns["ignore"] = ignored(table, rows)
     return columns, owner
+
+
+def window_labels(known: Uniform) -> list[list[ClippedAnnotation]]:
+    """Return what each window shows of the annotations of its image, as `clipped_annotations` does of a sample."""
+    labels: list[list[ClippedAnnotation]] = [[] for _ in known.windows.ids]
+    source = known.first.source
+    context = known.first.context()  # which refuses a dataset that was changed
+    if context.found is None:
+        return labels
+    columns, owner = touching(source.annotations, known.windows, known.first.lookup)
+    if not len(owner):
+        return labels
+    windows, frames = known.windows, {gid: source.frame(gid) for gid, _ in known.windows.by_id}
+    owners, ids = owner.tolist(), windows.ids.tolist()
+    scale, origin = 1 / windows.pitch, windows.origin
+
+    def to_sample(k: int) -> Array:
+        (y, x), (top, left) = scale[owner[k]].tolist(), origin[owner[k]].tolist()
+        return scale_offset((x, y), (-left * x, -top * y))
+
+    def image_size(k: int) -> tuple[int, int]:
+        frame = frames[ids[owners[k]]]
+        return frame.size or source.size_in_file(frame)[::-1]
+
+    records = [context.found.known[aid] for aid in columns["annot_id"].tolist()]
+    size = known.form.shape[-2], known.form.shape[-1]
+    clipped = clipped_rows(records, columns["frame"].tolist(), columns["bbox"], size, to_sample, image_size)
+    for number, label in zip(owners, clipped, strict=True):
+        if label is not None:
+            labels[number].append(label)
+    return labels
 
 
 def _pairs(table: AnnotationTable, windows: Windows) -> tuple[Array, Array]:

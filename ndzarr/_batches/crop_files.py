@@ -73,8 +73,7 @@ class CropEncoder:
             raise OptionError(what, key="image", hint="Pass image='tiff', or channels= such as 'r|g|b'")
 
     def encode(self, pixels: Array, channels: Sequence[str]) -> bytes:
-        """Encode an image (c, y, x); a clip (t, c, y, x)."""
-        self.check(pixels.dtype, pixels.shape[-3])
+        """Encode an image (c, y, x); a clip (t, c, y, x); of what `check` allows."""
         last = _interleaved(pixels) if pixels.ndim == 3 else np.stack([_interleaved(frame) for frame in pixels])
         match self.kind:
             case "jpeg":

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ndzarr._batches.columnar import Copies, copies, window_labels
 from ndzarr._batches.crop_files import CropEncoder
 from ndzarr._batches.export_formats import (
     LAYOUTS,
@@ -43,9 +44,10 @@ from ndzarr._executors import LOCAL, Scheduler, checked
 from ndzarr._files import refuse_existing
 from ndzarr._indexing.plan import counted
 from ndzarr._sampling.annotations import Lookup
-from ndzarr._sampling.clipped import clipped_annotations
+from ndzarr._sampling.clipped import ClippedAnnotation, clipped_annotations
 from ndzarr._sampling.compose import read
 from ndzarr._sampling.protocols import SampleSource
+from ndzarr._sampling.scene import Frame
 from ndzarr._store.destinations import Shared, SharedFolder, Work, destination, sharing
 from ndzarr._validation import check_choice, check_count, is_missing
 from ndzarr.errors import OptionError, TargetError
@@ -58,9 +60,9 @@ SPLITS = {"training": "train", "validation": "val", "valid": "val", "dev": "val"
 """Names of splits to those that trainers look for."""
 RECORDS = "records.json"
 """What a part tells of its crops."""
-BLOCK_BYTES = 64 << 20
-"""Bytes of pixels that a task reads at a time."""
-BLOCK = 32
+BLOCK_BYTES = 16 << 20
+"""Bytes of pixels that a task reads at a time: few enough for the allocator to keep the memory."""
+BLOCK = 64
 """Most targets that a task reads at a time."""
 _VERSION = 1
 """Version of the directory of an export; what another version began is not continued."""
@@ -76,6 +78,8 @@ class Job:
     """Position of each row in the targets as they were given."""
     splits: Sequence[str]
     """Split of each row; '' where there is none."""
+    own: Sequence[Any]
+    """Category id of the annotation that each row is a window around; None where there is none."""
     keys: Mapping[str, Any]
     lookup: Lookup
     layout: Layout
@@ -100,66 +104,78 @@ class Job:
         stop = min(start + self.per_part, self.samples)
         with shared.part(str(number)) as part, _Files(part, self.layout, number) as files:
             records = [
-                self.layout.add(crop, image, files.writer(crop.split))
-                for crop, image in self._crops(start, stop)
-            ]  # fmt: skip
+                self.layout.add(crop, self.encoder.encode(pixels, channels), files.writer(crop.split))
+                for crop, pixels, channels in self._crops(start, stop)
+            ]
             (part.root / RECORDS).write_text(json.dumps(records), "utf-8")
         return stop - start
 
-    def _crops(self, start: int, stop: int) -> Iterator[tuple[Crop, bytes]]:
+    def _crops(self, start: int, stop: int) -> Iterator[_Read]:
         k = start
-        size = BLOCK
         while k < stop:
-            samples = self._pending(k, min(k + size, stop))
-            request = samples[0].request
+            request = self.pending(k, k + 1)[0].request
             size = max(1, min(BLOCK, BLOCK_BYTES // max(1, prod(request.shape) * request.dtype.itemsize)))
-            samples = samples[:size]
-            pixels = read([sample.request for sample in samples])
-            for i, sample in enumerate(samples):
-                yield from self._files_of(k + i, sample, pixels[i][0])
-            k += len(samples)
+            rows = self.rows[k : min(k + size, stop)]
+            found = copies(self.source, rows, self.keys, self.lookup)
+            yield from self._sampled(k, k + len(rows)) if found is None else self._copied(k, found)
+            k += len(rows)
 
-    def _pending(self, start: int, stop: int) -> list[Pending]:
+    def pending(self, start: int, stop: int) -> list[Pending]:
+        """Resolve targets, and check that files can hold them."""
         rows = [{**row, **self.keys} for row in self.rows[start:stop]]
-        return pending_samples(self.source, rows, self.lookup, self.numbers[start])
+        samples = pending_samples(self.source, rows, self.lookup, self.numbers[start])
+        for k, sample in enumerate(samples, start):
+            request, number = sample.request, self.numbers[k]
+            if not {"c", "y", "x"} <= set(request.dims) <= {"t", "c", "y", "x"}:
+                what = f"target {number} has the axes {' '.join(request.dims)}, and files of images have y, x and c"
+                raise TargetError(what, key="targets", hint="Choose a plane, such as z_start=4, z_stop=5, of an image")
+            if self.encoder.clips and "t" not in request.dims:
+                what = f"target {number} is a single image, and image={self.encoder.kind!r} holds clips"
+                raise TargetError(what, key="image", hint="Pass targets of videos, or image='png'")
+            self.encoder.check(request.dtype, len(request.channels or ()))
+        return samples
 
-    def _files_of(self, k: int, sample: Pending, pixels: np.ndarray[Any, Any]) -> Iterator[tuple[Crop, bytes]]:
-        """Yield the crops of a sample, each encoded: one, or one per frame."""
-        request, context = sample.request, sample.context()
-        if not {"c", "y", "x"} <= set(request.dims) <= {"t", "c", "y", "x"}:
-            what = (
-                f"target {self.numbers[k]} has the axes {' '.join(request.dims)}, and files of images have y, x and c"
-            )
-            raise TargetError(what, key="targets", hint="Choose a plane, such as z_start=4, z_stop=5, of an image")
-        scene, channels = request.scene, request.channels or ()
-        labels = clipped_annotations(context)
-        own = self._own_category(sample)
-        (y0, y1), (x0, x1) = scene.y, scene.x
-        window = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-        first = next((frame for frame in scene.frames if frame.gid is not None), scene.frames[0])
-        base = f"{safe_name(first.name or str(first.gid))}_{self.numbers[k]:06d}"
-        crop = partial(Crop, split=self.splits[k], number=self.numbers[k], size=scene.n, own=own)
-        if self.encoder.clips and "t" not in request.dims:
-            what = f"target {self.numbers[k]} is a single image, and image={self.encoder.kind!r} holds clips"
-            raise TargetError(what, key="image", hint="Pass targets of videos, or image='png'")
-        if self.encoder.clips or "t" not in request.dims:
-            yield (
-                crop(name=base, frame=None, labels=labels, origin={"gid": first.gid, **window}),
-                self.encoder.encode(pixels, channels),
-            )
-        else:
+    def _copied(self, start: int, found: Copies) -> Iterator[_Read]:
+        """Yield the crops of windows as columns."""
+        known, pixels = found.known, found.read()
+        labels = window_labels(known)
+        windows, channels = known.windows, known.form.channels or ()
+        names = {gid: self.source.frame(gid) for gid, _ in windows.by_id}
+        corners = zip(windows.ids.tolist(), windows.y.tolist(), windows.x.tolist(), strict=True)
+        for i, (gid, y, x) in enumerate(corners):
+            crop = self._crop(start + i, names[gid], (y, x), labels[i], known.form.shape[-2:])
+            yield crop, pixels[i], channels
+
+    def _sampled(self, start: int, stop: int) -> Iterator[_Read]:
+        """Yield the crops of targets that are resolved one by one: one each, or one per frame."""
+        samples = self.pending(start, stop)
+        pixels = read([sample.request for sample in samples])
+        for k, sample, (image, _) in zip(range(start, stop), samples, pixels, strict=True):
+            request, labels = sample.request, clipped_annotations(sample.context())
+            scene, channels = request.scene, request.channels or ()
+            first = next((frame for frame in scene.frames if frame.gid is not None), scene.frames[0])
+            whole = self._crop(k, first, (scene.y, scene.x), labels, scene.n)
+            if self.encoder.clips or "t" not in request.dims:
+                yield whole, image, channels
+                continue
             for t, frame in enumerate(scene.frames):
-                if frame.gid is None:  # pads the window in time
-                    continue
-                shown = [label for label in labels if label.frame == t]
-                yield (
-                    crop(name=f"{base}_{t:04d}", frame=t, labels=shown, origin={"gid": frame.gid, **window}),
-                    self.encoder.encode(pixels[t], channels),
-                )
+                if frame.gid is not None:  # else it pads the window in time
+                    own = [label for label in labels if label.frame == t]
+                    origin = {**whole.origin, "gid": frame.gid}
+                    name = f"{whole.name}_{t:04d}"
+                    yield replace(whole, name=name, frame=t, labels=own, origin=origin), image[t], channels
 
-    def _own_category(self, sample: Pending) -> Any:
-        aid = sample.given.get("aid")
-        return None if aid is None else self.source.dataset.annotation(aid).get("category_id")
+    def _crop(self, k: int, frame: Frame, window: Any, labels: Sequence[ClippedAnnotation], n: Any) -> Crop:
+        """Return the crop of a target: its window in native pixels along (y, x), and its (height, width)."""
+        (y0, y1), (x0, x1) = window
+        number = self.numbers[k]
+        origin = {"gid": frame.gid, "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+        name = f"{safe_name(frame.name or str(frame.gid))}_{number:06d}"
+        return Crop(name, self.splits[k], number, None, n, labels, origin, self.own[k])
+
+
+_Read: TypeAlias = tuple[Crop, np.ndarray[Any, Any], tuple[str, ...]]
+"""A crop, its pixels (c, y, x), or (t, c, y, x) for a clip, and the names along c."""
 
 
 class _Files:
@@ -234,14 +250,17 @@ def export(
         raise TargetError("targets is empty: there is nothing to export", key="targets")
     # Few enough for all workers to have some, and for little to be done again after a kill.
     n = min(256, max(16, -(-len(rows) // 8))) if shard is None else check_count("shard", shard)
-    names = {c["id"]: str(c["name"]) for c in source.dset.dataset.get("categories") or ()}
+    own = [
+        None if is_missing(aid) else source.dataset.annotation(aid).get("category_id") for aid in column(rows, "aid")
+    ]
+    classes = Classes.of(source.dset.dataset)
     if format == "imagefolder":
-        _check_folders(names.values())
-    layout = kind(Classes(names), labels_of(kind, format, labels), encoder.suffix)
+        _check_folders(classes.names.values())
+    layout = kind(classes, labels_of(kind, format, labels), encoder.suffix)
     if isinstance(layout, WebDatasetLayout):
         layout = replace(layout, shards=_shards(splits, n))
-    job = Job(source, rows, numbers, splits, dict(keys), lookup, layout, encoder, n)
-    _check_first(job)
+    job = Job(source, rows, numbers, splits, own, dict(keys), lookup, layout, encoder, n)
+    job.pending(0, 1)  # raises what is wrong with the first target, before anything is written
     files = identities(source.files(images_of(rows)))
     content = list(rows) if rows.frame is None else rows.frame
     told = tokenize(
@@ -264,13 +283,16 @@ def export(
     return target
 
 
+def column(rows: Rows, name: str) -> list[Any]:
+    """Return what each target has under a key; None where it has nothing."""
+    if rows.frame is None:
+        return [row.get(name) for row in rows]
+    return rows.frame[name].tolist() if name in rows.frame else [None] * len(rows)
+
+
 def _split(rows: Rows) -> tuple[Rows, list[int], list[str]]:
     """Return the targets that are in a split, their positions, and the split of each; all if none has one."""
-    if rows.frame is not None:
-        stated = rows.frame["split"].tolist() if "split" in rows.frame else [None] * len(rows)
-    else:
-        stated = [row.get("split") for row in rows]
-    split = ["" if is_missing(value) else str(value) for value in stated]
+    split = ["" if is_missing(value) else str(value) for value in column(rows, "split")]
     if not any(split):
         return rows, list(range(len(rows))), split
     kept = [k for k, value in enumerate(split) if value]
@@ -296,11 +318,3 @@ def _check_folders(names: Iterable[str]) -> None:
         if (other := taken.setdefault(safe_name(name).lower(), name)) != name:
             what = f"format='imagefolder': the classes {other!r} and {name!r} would have one directory"
             raise OptionError(what, key="format", hint="Rename one, or pass format='webdataset'")
-
-
-def _check_first(job: Job) -> None:
-    """Raise what is wrong with the first target, before anything is written."""
-    [sample] = job._pending(0, 1)
-    request = sample.request
-    if "c" in request.dims:
-        job.encoder.check(request.dtype, request.shape[request.dims.index("c")])

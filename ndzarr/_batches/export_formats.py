@@ -11,9 +11,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.etree import ElementTree
@@ -57,12 +59,32 @@ class Crop:
 class Classes:
     """The categories of a dataset, numbered from 0 in its order."""
 
-    names: Mapping[Any, str]
-    """Category id to name."""
+    categories: Sequence[Mapping[str, Any]]
+    """kwcoco's dictionaries."""
+    keypoint_categories: Sequence[Mapping[str, Any]]
+    """The same of classes of keypoints."""
+    most_keypoints: int
+    """Keypoints of the annotation that has most."""
+
+    @classmethod
+    def of(cls, dataset: Mapping[str, Any]) -> Classes:
+        """Return the classes of a dataset."""
+        points = (a["keypoints"] for a in dataset.get("annotations") or () if a.get("keypoints"))
+        most = max((len(p) if isinstance(p[0], Mapping) else len(p) // 3 for p in points), default=0)
+        return cls(tuple(dataset.get("categories") or ()), tuple(dataset.get("keypoint_categories") or ()), most)
+
+    @cached_property
+    def names(self) -> Mapping[Any, str]:
+        """Category id to name."""
+        return {category["id"]: str(category["name"]) for category in self.categories}
+
+    @cached_property
+    def _numbers(self) -> Mapping[Any, int]:
+        return {category: k for k, category in enumerate(self.names)}
 
     def index(self, label: ClippedAnnotation) -> int:
         """Return the number of the class of a label."""
-        return list(self.names).index(self._known(label.record.get("category_id"), label))
+        return self._numbers[self._known(label.record.get("category_id"), label)]
 
     def name(self, label: ClippedAnnotation) -> str:
         """Return the name of the class of a label."""
@@ -73,6 +95,27 @@ class Classes:
             what = f"annotation {label.record.get('id')!r} has no category of the dataset"
             raise TargetError(what, key="category_id", hint="Give it one, or pass format='coco'")
         return category
+
+    @cached_property
+    def keypoints(self) -> tuple[str, ...]:
+        """Names of keypoints, in the order of all labels: those of the category that has most, else of all classes."""
+        named = max((c.get("keypoints") or () for c in self.categories), key=len, default=())
+        names = [str(name) for name in named or [c["name"] for c in self.keypoint_categories]]
+        return tuple(names + [str(k) for k in range(len(names), self.most_keypoints)])
+
+    def points(self, label: ClippedAnnotation) -> Array:
+        """Return the keypoints of a label: x, y and visibility, 0 where it has none; shape (keypoint, 3)."""
+        out = np.zeros((len(self.keypoints), 3))
+        given = label.keypoints or ()
+        if given and isinstance(given[0], Mapping):
+            names = {c["id"]: str(c["name"]) for c in self.keypoint_categories}
+            for k, point in enumerate(given):
+                name = names.get(point.get("keypoint_category_id"))
+                place = self.keypoints.index(name) if name in self.keypoints else k
+                out[place] = *point["xy"], point.get("visible", 2)
+        elif given:
+            out[: len(given) // 3] = np.reshape(given, (-1, 3))
+        return out
 
     def of_crop(self, crop: Crop) -> str:
         """Return the class of a crop: that of its target's annotation, else the only one that it shows."""
@@ -139,25 +182,30 @@ def splits_of(crops: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 class YoloLayout(Layout):
     """`images/train`, `labels/train` and `data.yaml`; without splits everything is for training."""
 
-    LABELS = ("boxes", "segments")
+    LABELS = ("boxes", "segments", "obb", "pose")
 
     def image_path(self, crop: Crop) -> str:
         """Return the path of the file of a crop, below the root."""
         return _joined("images", crop.split or "train", crop.name + self.suffix)
 
     def add_labels(self, crop: Crop, write: Write) -> None:
-        """Write a line per object: class, and centre and size of its box, or its outline; as fractions of the crop."""
-        size = np.array([crop.size[1], crop.size[0]], float)
+        """Write a line per object: its class, and what is said of it, as fractions of the crop."""
         lines = []
         for label in crop.labels:
-            low, extent = label.box[:2] / size, label.box[2:] / size
-            numbers = np.concatenate([low + extent / 2, extent])
-            if self.labels == "segments":
-                outline = label.shape.to_polygons() if label.shape is not None else Polygons.around(label.box)
-                numbers = (bridged(outline) / size).clip(0, 1).ravel()
-            lines.append(" ".join([str(self.classes.index(label)), *(f"{v:.9g}" for v in numbers.tolist())]))
-        text = "".join(line + "\n" for line in lines)
-        write(_joined("labels", crop.split or "train", crop.name + ".txt"), text.encode())
+            numbers = self._numbers(label, *crop.size)
+            lines.append(" ".join([str(self.classes.index(label)), *[f"{v:.9g}" for v in numbers]]) + "\n")
+        write(_joined("labels", crop.split or "train", crop.name + ".txt"), "".join(lines).encode())
+
+    def _numbers(self, label: ClippedAnnotation, height: int, width: int) -> list[float]:
+        if self.labels in ("segments", "obb"):
+            shape = Polygons.around(label.box) if label.shape is None else label.shape.to_polygons()
+            outline = bridged(shape) if self.labels == "segments" else oriented_box(shape)
+            return list((outline / (width, height)).clip(0, 1).ravel().tolist())
+        x, y, w, h = label.box.tolist()
+        box = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+        if self.labels == "boxes":
+            return box
+        return box + list((self.classes.points(label) / (width, height, 1)).ravel().tolist())
 
     def finish(self, root: Path, crops: Sequence[Mapping[str, Any]]) -> None:
         """Write `data.yaml`, whose paths are relative to it."""
@@ -168,7 +216,30 @@ class YoloLayout(Layout):
         about.setdefault("val", about.get("train", f"images/{splits[0]}"))  # ultralytics needs both
         about.setdefault("train", about["val"])
         about["names"] = dict(enumerate(self.classes.names.values()))
+        if self.labels == "pose":
+            about |= _pose(self.classes.keypoints)
         (root / "data.yaml").write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), "utf-8")
+
+
+def _pose(names: Sequence[str]) -> dict[str, Any]:
+    """Return what `data.yaml` says of keypoints; where names tell left from right, also which ones a flip exchanges."""
+    other = {"left": "right", "right": "left"}
+    flipped = [re.sub("left|right", lambda side: other[side[0]], name) for name in names]
+    found: dict[str, Any] = {"kpt_shape": [len(names), 3]}
+    if flipped != list(names) and set(flipped) <= set(names):
+        found["flip_idx"] = [names.index(name) for name in flipped]
+    return found
+
+
+def oriented_box(polygons: Polygons) -> Array:
+    """Return the corners (4, 2) of the smallest rectangle around polygons; a single ring of four points as it is."""
+    import shapely
+
+    [ring, *others] = [part[0] for part in polygons.parts]
+    if len(ring) == 4 and not others:
+        return ring
+    points = shapely.multipoints(np.concatenate([ring, *others]))
+    return np.asarray(shapely.oriented_envelope(points).exterior.coords)[:-1]
 
 
 def bridged(polygons: Polygons) -> Array:
@@ -220,8 +291,9 @@ class CocoLayout(Layout):
             images.append(image)
             for label in crop["labels"]:
                 annotations.append({"id": len(annotations) + 1, "image_id": number, **label})
-        categories = [{"id": k, "name": name} for k, name in self.classes.names.items()]
-        out = {"images": images, "annotations": annotations, "categories": categories}
+        out = {"images": images, "annotations": annotations, "categories": list(self.classes.categories)}
+        if self.classes.keypoint_categories:
+            out["keypoint_categories"] = list(self.classes.keypoint_categories)
         return {**out, "videos": list(videos.values())} if videos else out
 
 

@@ -20,6 +20,7 @@ from ndzarr._formats.base import Facts, Pixels, Region, Source, in_order, reason
 from ndzarr._formats.colour import plain_names
 from ndzarr._formats.options import Options
 from ndzarr._geo.pixel_size import NOT_KNOWN, PixelSize
+from ndzarr._indexing.selection import AXES
 from ndzarr._store.validity import Nodata
 from ndzarr.errors import OptionError, SourceError, StoreError
 
@@ -27,8 +28,8 @@ _AXIS_NAMES = {
     "t": ("t", "time", "times", "timestep", "frame", "frames", "date", "datetime", "valid_time"),
     "c": ("c", "channel", "channels", "band", "bands", "ch", "s", "sample", "samples", "rgb", "rgba", "wavelength"),
     "z": ("z", "depth", "level", "levels", "slice", "slices", "plane", "planes", "altitude"),
-    "y": ("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines"),
-    "x": ("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width"),
+    "y": ("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines", "nlat", "south_north"),
+    "x": ("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width", "nlon", "west_east"),
 }
 _STANDARD_NAMES = {
     **dict.fromkeys(("time", "forecast_reference_time"), "t"),
@@ -139,9 +140,20 @@ def arrange_named(
         raise SourceError(
             f"{name}: the axes are named {', '.join(map(str, names))}: {what}",
             key="axes",
-            hint=f"Say what they are, such as axes={'tczyx'[-len(names) :]!r}",
+            hint=_advice(letters),
         )
     return Arrangement(axes)
+
+
+def _advice(letters: Sequence[str | None]) -> str:
+    """Return what to do about axes of which some letters are not known: those get the last ones that are free."""
+    if len(letters) > len(AXES) or len(letters) < 2:
+        return "Choose a position along some axes, such as dataset.isel(...), and pass what is left"
+    known = [letter if letters.count(letter) == 1 else None for letter in letters]
+    free = [letter for letter in "zctxy" if letter not in known]
+    taken = free[-known.count(None) :] if None in known else []
+    wanted = iter(sorted(taken, key="tczyx".index))
+    return f"Say what they are, such as axes={''.join(k or next(wanted) for k in known)!r}"
 
 
 class ArraySource(Source):

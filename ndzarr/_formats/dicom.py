@@ -65,7 +65,7 @@ def open_file(path: str, options: Options) -> DicomSlide:
         name=path,
         dims=("c", *("z",) * bool(planes), "y", "x"),
         shape=(len(colours), *(planes,) * bool(planes), *sizes[0]),
-        dtype=sample.dtype if picture is None else picture.dtype,
+        dtype=np.dtype("u1" if (sample if picture is None else picture).itemsize == 1 else "u2"),
         channels=colours,
         band=base.tile_size.height,
         interleaved=sample.ndim == 3,
@@ -124,7 +124,7 @@ class DicomSlide(ImageReader):
             with self._lock, reading(self.name, "DICOM"):
                 found = np.asarray(self._slide.read_region(corner, self._levels[level], size, z=z, path=optical))
             blocks.append(np.moveaxis(found, -1, 0)[c] if colours else found[np.newaxis])
-        return np.concatenate(blocks)
+        return np.concatenate(blocks).astype(self.dtype, copy=False)  # Pillow may hold 16 bits in 32
 
     def _release(self) -> None:
         self._slide.close()

@@ -70,8 +70,10 @@ class Packing:
         if dtype.kind not in "iuf":
             return None
         found = {key: attributes[key] for key in _PACKED if attributes.get(key) is not None}
-        for key in ("scale_factor", "add_offset"):
-            if key in found and as_number(_single(found[key])) is None:
+        for key in found.keys() & {"scale_factor", "add_offset"}:
+            number = _single(found[key])
+            found[key] = number if np.ndim(found[key]) else found[key]
+            if as_number(number) is None:
                 what = f"{name}: {key}={found[key]!r} among its attributes is not a number"
                 raise SourceError(what, path=name, key=key, hint=f"Remove the attribute {key}, or write the number")
         missing = missing_values(attributes, dtype)
@@ -164,9 +166,20 @@ def choose(name: str, found: Sequence[Candidate], variable: str | None) -> Candi
     raise SourceError(what, path=name, key="variable", hint=f"Choose one, such as variable={matches[0].path!r}")
 
 
+def holds_numbers(dtype: np.dtype[Any], attributes: Mapping[Any, Any]) -> bool:
+    """Return True for an array whose values may be pixels: neither text, nor dates or durations that CF encodes."""
+    units, decoded = str(attributes.get("units", "")), str(attributes.get("dtype", ""))
+    return dtype.kind in "biufc" and " since " not in units and not decoded.startswith(("datetime64", "timedelta64"))
+
+
 def is_image(names: Sequence[object], attributes: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return True if the names of an array's axes, or the attributes of their coordinates, say which is y and x."""
     return {"y", "x"} <= {*axis_letters(names, attributes)}
+
+
+def is_place(name: object, attributes: Mapping[str, Any]) -> bool:
+    """Return True for a coordinate along y or x, such as a latitude."""
+    return axis_letters([name], {str(name): attributes})[0] in ("y", "x")
 
 
 def image_of(data: Any, variable: str | None, name: str) -> DataArray:
@@ -188,12 +201,23 @@ def image_of(data: Any, variable: str | None, name: str) -> DataArray:
         for key, array in dataset.data_vars.items():
             where = f"{path}/{key}".lstrip("/")
             found[Candidate(where, tuple(map(str, array.dims)), array.shape, str(array.dtype))] = array
-    numeric = [c for c, array in found.items() if array.dtype.kind in "biufc" and array.ndim > 1]
+    numeric = [c for c, array in found.items() if holds_numbers(array.dtype, array.attrs) and array.ndim > 1]
     images = [c for c in numeric if is_image(c.dims, _attributes(found[c]))]
     chosen = choose(name, images or numeric, variable)
     array = found[chosen]
-    group = datasets[chosen.path.rpartition("/")[0]]
-    return array.assign_attrs({**place_attributes([group.attrs]), **array.attrs})
+    inner = chosen.path.rpartition("/")[0]
+    around = [d for path, d in datasets.items() if path in ("", inner) or inner.startswith(f"{path}/")]  # from the root
+    mapping = grid_mapping(array)
+    for dataset in reversed(around):
+        if mapping in dataset.data_vars and mapping not in array.coords:
+            array = array.assign_coords({mapping: dataset[mapping]})
+    return array.assign_attrs({**place_attributes([d.attrs for d in around]), **array.attrs})
+
+
+def grid_mapping(array: Labelled) -> str:
+    """Return the name of the variable that describes the reference system of an array; the usual one by default."""
+    stated = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping", GRID_MAPPING))
+    return str(stated).split(":")[0].strip()
 
 
 def place_attributes(groups: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
@@ -252,6 +276,8 @@ def read_labels(
             notes.append(f"values are unpacked: {scale} times the stored ones, plus {offset}")
     else:
         nodata = _nodata(array.attrs) if "nodata" not in array.coords else _nodata_along_c(array, arrangement)
+        if nodata is None and array.dtype.kind == "f" and set(_NODATA[:2]) & array.encoding.keys():
+            nodata = float("nan")  # xarray put NaN where the file has that value
     facts = facts_of(
         name,
         array if isinstance(array, Described) or blocks is not None else array.data,
@@ -260,7 +286,7 @@ def read_labels(
         dtype=None if packing is None else packing.dtype(array.dtype),
         blocks=blocks,
         nodata=nodata,
-        channels=_channels(array, arrangement),
+        channels=_channels(array, arrangement, notes),
         times=times,
         pixel_size=_pixel_size(array, arrangement),
         classes=bool({"flag_values", "flag_masks"} & array.attrs.keys()),
@@ -329,12 +355,19 @@ def _coordinate(array: Labelled, arrangement: Arrangement, axis: str) -> Any:
     return coords.get(array.dims[arrangement.axes.index(axis)])
 
 
-def _channels(array: Labelled, arrangement: Arrangement) -> tuple[str, ...] | None:
+def _channels(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple[str, ...] | None:
+    """Return the names along c: text, or numbers that do more than count; None if there are none."""
     found = _coordinate(array, arrangement, "c")
-    if found is None or found.dtype.kind not in "UOT":
+    if found is None or found.dtype.kind not in "UOTiuf":
         return None
-    names = tuple(str(n) for n in found.to_numpy())
-    return names if len(set(names)) == len(names) and all(names) else None
+    values = found.to_numpy()
+    if found.dtype.kind in "iuf" and any(np.array_equal(values, np.arange(k, k + len(values))) for k in (0, 1)):
+        return None
+    names = tuple(f"{n:g}" if found.dtype.kind in "iuf" else str(n) for n in values)
+    if len(set(names)) == len(names) and all(names):
+        return names
+    notes.append("the names along c are not used: some are empty or equal")
+    return None
 
 
 def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple[Pixels | None, dict[str, Any]]:
@@ -350,6 +383,10 @@ def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple
         return (values - values[0]) / np.timedelta64(1, "s"), {"time_origin": str(values[0])}
     if values.dtype.kind == "m" and not np.isnat(values).any():
         return values / np.timedelta64(1, "s"), {}
+    if values.dtype.kind in "mM":
+        notes.append("some times along t are missing: frames have no times")
+    if values.dtype.kind in "UOST":
+        notes.append("the coordinate along t is text, or dates as text: frames have no times")
     if values.dtype.kind not in "iuf":
         return None, {}
     stated = str(found.attrs.get("units", ""))
@@ -364,16 +401,16 @@ def _times(array: Labelled, arrangement: Arrangement, notes: list[str]) -> tuple
 
 def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str, Any]:
     """Return `transform`, and `wkt` or `epsg`, as metadata; empty where nothing says that coordinates are on earth."""
-    key = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping"))
-    name = str(key or GRID_MAPPING).split(":")[0].strip()
+    name = grid_mapping(array)
     mapping = array.coords.get(name)
-    if key is not None and mapping is None:
+    if mapping is None and name != GRID_MAPPING:
         notes.append(f"its grid mapping {name!r} is missing")
     stated = stated_place(array.attrs)
     system: dict[str, Any] = {k: stated[k] for k in ("epsg", "wkt") if k in stated}
     if mapping is not None:
         system = _cf_system(mapping.attrs, notes) or system
-    across, down = (_Placed.of(array, dim) for dim in (x, y))
+    height = None if mapping is None else as_number(_single(mapping.attrs.get("perspective_point_height")))
+    across, down = (_Placed.of(array, dim, height) for dim in (x, y))
     geographic = across.degrees and down.degrees
     if not system and mapping is None and geographic and across.spacing and down.spacing:
         system = {"epsg": 4326}
@@ -386,12 +423,19 @@ def _georeference(array: Labelled, y: Any, x: Any, notes: list[str]) -> dict[str
     ):  # they win over a stated transform, which may be stale
         given = [across.spacing[0], 0.0, across.spacing[1], 0.0, down.spacing[0], down.spacing[1]]
     if given is None:
+        notes += [
+            f"pixels have 2-D coordinates, {name!r}, so that no transform maps pixels to them"
+            for name, other in array.coords.items()
+            if {y, x} == set(other.dims) and is_place(name, other.attrs)
+        ]
         notes.extend(
             f"the coordinates along {dim} are not evenly spaced, so that no transform maps pixels to them"
             for dim, placed in ((y, down), (x, across))
             if placed.uneven
         )
         return {}
+    if geographic and across.last is not None and across.last > 180 + abs(given[0]):
+        notes.append(f"longitudes are counted up to {across.last:g}: those west of Greenwich are 360 more than usual")
     return {"transform": given, **system}
 
 
@@ -434,24 +478,37 @@ class _Placed(NamedTuple):
     degrees: bool
     """True for latitudes and longitudes."""
     on_earth: bool
+    last: float | None
+    """The largest value of evenly spaced coordinates."""
 
     @classmethod
-    def of(cls, array: Labelled, dim: Any) -> _Placed:
-        """Return what the coordinate of an axis says; nothing if it has none."""
-        found = array.coords.get(dim)
-        if found is None:
-            return cls(None, False, False, False)
+    def of(cls, array: Labelled, dim: Any, height: float | None = None) -> _Placed:
+        """
+        Return what the coordinate of an axis says; nothing if it has none.
+
+        `height` is that of a geostationary satellite in metres, whose projection has it times angles in radians.
+        """
+        # One along the axis may have another name than it.
+        along = [dim, *(n for n, c in array.coords.items() if c.dims == (dim,) and is_place(n, c.attrs))]
+        label = next((n for n in along if n in array.coords), None)
+        if label is None:
+            return cls(None, False, False, False, None)
+        found = array.coords[label]
         units = str(found.attrs.get("units", ""))
         standard = str(found.attrs.get("standard_name", ""))
-        name = str(dim).lower()
+        name = str(label).lower()
         degrees = standard in ("latitude", "longitude") or (
             not standard and (name in ("lat", "latitude", "lon", "long", "longitude") or _is_degrees(units))
         )
         earth = degrees or name in ("northing", "easting") or standard.startswith(("projection_", "grid_"))
         factor = 1000.0 if units.lower() in _KILOMETRES and earth else 1.0
+        if height is not None and units.lower() in ("rad", "radian", "radians"):
+            factor = height
         spacing = _spacing(found)
         uneven = spacing is None and found.ndim == 1 and found.size > 1 and found.dtype.kind in "fiu"
-        return cls(None if spacing is None else (spacing[0] * factor, spacing[1] * factor), uneven, degrees, earth)
+        if spacing is None:
+            return cls(None, uneven, degrees, earth, None)
+        return cls((spacing[0] * factor, spacing[1] * factor), False, degrees, earth, float(found.to_numpy().max()))
 
 
 def _is_degrees(units: str) -> bool:
@@ -469,7 +526,9 @@ def _spacing(coordinate: Any) -> tuple[float, float] | None:
         float(np.finfo(coordinate.dtype).eps) * float(np.abs(values).max()) if coordinate.dtype.kind == "f" else 0.0
     )
     ideal = values[0] + step * np.arange(len(values))
-    if not np.isfinite(step) or step == 0 or np.abs(values - ideal).max() > max(_EVEN * abs(step), 2 * rounding):
+    if not np.isfinite(values).all() or step == 0:
+        return None
+    if np.abs(values - ideal).max() > max(_EVEN * abs(step), 2 * rounding):
         return None
     return float(step), float(values[0] - step / 2)
 

@@ -32,6 +32,8 @@ def open_file(path: str, options: Options) -> Nifti:
     options.refuse_series(path)
     with reading(path, "NIfTI"):
         image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Pair):
+            raise TypeError(f"a {type(image).__name__} holds no volume")
         array, header = image.dataobj, image.header
         shape = tuple(int(n) for n in array.shape)
         sample = np.asanyarray(array[tuple([slice(0, 1)] * len(shape))])

@@ -42,6 +42,7 @@ IMAGE_SUFFIXES = (
 """Suffixes of the images and videos in a directory; a file that is named itself may have any."""
 
 _READABLE: tuple[tuple[bytes, str], ...] = (
+    (rb".{128}DICM", "DICOM"),  # first, since what precedes it may be the header of another format
     (rb"\x89PNG\r\n\x1a\n", "PNG"),
     (rb"\xff\xd8\xff", "JPEG"),
     (rb"II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08", "TIFF"),
@@ -54,7 +55,6 @@ _READABLE: tuple[tuple[bytes, str], ...] = (
     (rb"ZISRAWFILE", "CZI"),
     (rb"\xda\xce\xbe\x0a", "ND2"),
     (rb".{344}n(?:\+1|i1)\0|.{4}n(?:\+2|i2)\0\r\n", "NIfTI"),
-    (rb".{128}DICM", "DICOM"),
 )
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -135,14 +135,15 @@ def stated_place(attrs: Mapping[str, Any]) -> dict[str, Any]:
     Return what the attributes of an array say of its place, as metadata of a source: `transform`, `epsg`, `wkt`.
 
     They are GDAL's `_CRS` (https://gdal.org/en/stable/drivers/raster/zarr.html), those of the conventions `spatial` and
-    `proj`, and `proj:epsg` and `proj:transform` of STAC.
+    `proj`, `proj:epsg` and `proj:transform` of STAC, and `crs` of older xarray if it is a code.
     """
     out: dict[str, Any] = {}
     gdal = attrs.get("_CRS")
     said: Mapping[str, Any] = gdal if isinstance(gdal, Mapping) else {}
     text = said.get("wkt") or attrs.get("proj:wkt2")
     url = re.fullmatch(r"https?://www\.opengis\.net/def/crs/EPSG/[^/]+/(\d+)", str(said.get("url")))
-    code = url or re.fullmatch(r"EPSG:(\d+)", str(attrs.get("proj:code")), re.IGNORECASE)
+    named = str(attrs.get("proj:code") or attrs.get("crs")).removeprefix("+init=")
+    code = url or re.fullmatch(r"EPSG:(\d+)", named, re.IGNORECASE)
     if code or isinstance(attrs.get("proj:epsg"), int):
         out["epsg"] = int(code.group(1)) if code else attrs["proj:epsg"]
     elif (identity := _projjson_id(said.get("projjson") or attrs.get("proj:projjson"))) is not None:
@@ -255,9 +256,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
     """
     Return the CF attributes of a reference system; None where it is not known.
 
-    `spatial_ref` is the code, if there is one: a reader whose database of systems is of another release than pyproj's
-    may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the text, which
-    rioxarray and odc-geo understand, too.
+    `spatial_ref` is the code, if it means what the text says: a reader whose database of systems is of another release
+    than pyproj's may find another code for the text (EPSG:25835 for 3067).  Without pyproj they are the code or the
+    text, which rioxarray and odc-geo understand, too.
     """
     try:
         found = crs.pyproj()
@@ -270,7 +271,9 @@ def cf_grid_mapping(crs: Crs) -> Mapping[str, Any] | None:
         warnings.simplefilter("ignore", UserWarning)  # about what CF has no attribute for; `crs_wkt` has it all
         attributes = found.to_cf()
     cf = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in attributes.items()}
-    return {**cf, "spatial_ref": (crs.whole if crs.wkt is None else None) or cf["crs_wkt"]}
+    coded = None if crs.whole is None else Crs(crs.whole).pyproj()
+    same = coded is not None and found.equals(coded, ignore_axis_order=True)
+    return {**cf, "spatial_ref": crs.whole if same else cf["crs_wkt"]}
 
 
 def earth_centres(transform: Transform, height: int, width: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

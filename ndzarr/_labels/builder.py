@@ -17,6 +17,7 @@ from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES, open_source
 from ndzarr._formats.sequence import natural
 from ndzarr._geo.georeference import Georeference, from_attributes
+from ndzarr._library.keys import is_opened_in_place
 from ndzarr.errors import MissingError, OptionError, SourceError, did_you_mean
 
 
@@ -33,7 +34,7 @@ class ImageFacts:
 
 def image_facts(path: str) -> ImageFacts:
     """Return the size, channels and georeference of an image file or a store; its pixels are not read."""
-    if is_store(path):
+    if is_opened_in_place(path):
         from ndzarr._library.open import open as open_pyramid
 
         pyramid = open_pyramid(path)

@@ -24,7 +24,7 @@ from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.files import RemoteFile
 from ndzarr._remote.stores import RequestError
 from ndzarr._remote.urls import is_url, names_file
-from ndzarr._store.archive import is_archive
+from ndzarr._store.archive import archive_of
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.buckets import OccupiedError
 from ndzarr._store.destinations import Dest, child, discard_at, is_left, is_there, locking, shown_name
@@ -55,6 +55,8 @@ class SourceRequest(NamedTuple):
     nodata: float | tuple[float | None, ...] | None = None
     palette: str | None = None
     series: str | int | None = None
+    kind: str | None = None
+    """'intensity' or 'labels', if that is not the library's."""
 
 
 def as_source_request(
@@ -65,6 +67,7 @@ def as_source_request(
     nodata: float | Sequence[float | None] | None = None,
     palette: str | None = None,
     series: str | int | None = None,
+    kind: str | None = None,
 ) -> SourceRequest:
     """Return the normal form of a request, so that equal ones compare equal."""
     path = os.fsdecode(source)
@@ -73,7 +76,7 @@ def as_source_request(
     if path[:1] == "~":
         path = os.path.expanduser(path)
     own = tuple(map(_hashed, nodata)) if isinstance(nodata, Sequence) else _hashed(nodata)
-    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series)
+    return SourceRequest(path, orient, axes, None if channels is None else tuple(channels), own, palette, series, kind)
 
 
 def _hashed(value: float | None) -> float | None:
@@ -81,8 +84,8 @@ def _hashed(value: float | None) -> float | None:
 
 
 def is_opened_in_place(path: str) -> bool:
-    """Return True for directories, zips, and URLs that can only name a store, which are never transcoded."""
-    return not names_file(path) if is_url(path) else os.path.isdir(path) or is_archive(path)
+    """Return True for what is never transcoded: directories, what is in zips, and URLs that can only name a store."""
+    return not names_file(path) if is_url(path) else os.path.isdir(path) or archive_of(path) is not None
 
 
 def source_record(attrs: object) -> Mapping[str, Any] | None:

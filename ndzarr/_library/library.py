@@ -15,6 +15,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -288,7 +289,7 @@ class Library:
         if entry.sound() is not None:
             return [], []
         with self._image(entry, request).open() as source:
-            steps = stages(source, Making.of(source, self.encoding))
+            steps = stages(source, Making.of(source, self._encoding(request)))
             trouble = list(source.trouble)
         if steps:
             return steps, []
@@ -383,12 +384,18 @@ class Library:
         return find_remote(request.path, self.storage_options, self.remote, library_cache(self.folder))
 
     def _open_file(self, request: SourceRequest, remote: OpenedFile | None = None) -> Pyramid | None:
-        return open_unless_transcoded(request, self.transcode, self.encoding, self.max_pixels, self.root, remote)
+        encoding = self._encoding(request)
+        return open_unless_transcoded(request, self.transcode, encoding, self.max_pixels, self.root, remote)
+
+    def _encoding(self, request: SourceRequest) -> Encoding:
+        """Return how the store of a request is encoded."""
+        return self.encoding if request.kind is None else replace(self.encoding, kind=request.kind)
 
     def _entry(self, request: SourceRequest, remote: OpenedFile | None = None) -> CacheEntry:
+        inputs: list[Any] = [request[1:-1], self._encoding(request).as_json()]
         if remote is not None:
             tags = [[end, other.file.tag] for end, other in remote.beside.items()]
-            inputs = [request[1:], self.encoding.as_json(), remote.file.tag, *tags]
+            inputs = [*inputs, remote.file.tag, *tags]
             return cache_entry(self.root, remote.file, *inputs)
         real = os.path.realpath(request.path)
         try:
@@ -399,7 +406,7 @@ class Library:
         except OSError as error:
             message = f"{request.path}: it cannot be accessed ({error.strerror})"
             raise SourceError(message, path=request.path, hint="Check its permissions") from error
-        inputs = [request[1:], self.encoding.as_json(), *sidecar_states(real)]
+        inputs += sidecar_states(real)
         file = FileId(real, found.st_ino, found.st_size, found.st_mtime_ns)
         return cache_entry(self.root, file, *inputs, identity=self.identity)
 
@@ -434,7 +441,7 @@ class Library:
                 write_pyramid(
                     source,
                     entry.store,
-                    self.encoding,
+                    self._encoding(request),
                     overwrite=overwrite,
                     origin=entry.origin,
                     workers=threads,
@@ -452,11 +459,12 @@ class Library:
         from ndzarr._formats.options import choose_palette
         from ndzarr._pyramid.bands import Image
 
-        reading = {name: value for name, value in request._asdict().items() if name != "path"}
-        reading |= {"palette": choose_palette(request.palette, self.encoding.kind), "max_pixels": self.max_pixels}
+        encoding = self._encoding(request)
+        reading = {name: value for name, value in request._asdict().items() if name not in ("path", "kind")}
+        reading |= {"palette": choose_palette(request.palette, encoding.kind), "max_pixels": self.max_pixels}
         reading |= {"storage_options": self.storage_options, "remote": self.remote}
         real = request.path if is_url(request.path) else entry.origin["path"]
-        return Image(real, reading, self.encoding, entry.origin)
+        return Image(real, reading, encoding, entry.origin)
 
 
 def _adopt(array: ChunkArray | RemoteArray, made: ChunkArray | RemoteArray | None) -> bool:

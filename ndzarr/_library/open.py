@@ -209,7 +209,7 @@ def open_unless_transcoded(
         return None
     from ndzarr._library.in_place import open_file, open_remote_file
 
-    wanted = {name: value for name, value in request._asdict().items() if name != "path"}
+    wanted = {name: value for name, value in request._asdict().items() if name not in ("path", "kind")}
     options = InPlaceOptions(**wanted, max_pixels=max_pixels, kind=encoding.kind, cache=cache)
     opener = partial(open_file, path) if remote is None else partial(open_remote_file, remote)
     if transcode == "never":
@@ -257,6 +257,7 @@ def refuse_disagreement(pyramid: Multiscale, request: SourceRequest) -> None:
         ("axes", "".join(pyramid.dims)),
         ("channels", pyramid.channels),
         ("nodata", pyramid.nodata),
+        ("kind", pyramid.kind),
     ):
         asked: Any = getattr(request, option)
         asked = as_nodata(asked) if option == "nodata" and isinstance(asked, tuple) else asked

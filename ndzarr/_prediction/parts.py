@@ -1,8 +1,7 @@
 """
 Parts: arrays that were added to a canvas, kept in files until they are put together.
 
-Each process appends to a file of its own, so that nothing is locked and a killed process loses at most the part that it
-was writing.  A file is a sequence of records::
+A file is a sequence of records::
 
     magic    4 bytes
     dtype    4 bytes, numpy's code such as '|u1'
@@ -11,7 +10,7 @@ was writing.  A file is a sequence of records::
     start    i8 per axis of the canvas, in its pixels; may be negative
     length   i8 per axis
     check    u4, crc32 of all of the above
-    pixels   in C order
+    pixels   in C order, then zeros up to a multiple of 8 bytes, so that all numbers lie at multiples of their size
 
 A record that is incomplete, or whose pixels do not have the crc32c that it states, counts as not there.
 """
@@ -20,10 +19,9 @@ from __future__ import annotations
 
 import os
 import struct
-import uuid
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,9 +29,9 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import explained
+from ndzarr._prediction.workspace import RecordFile
 
-_MAGIC = b"NDZ2"
+_MAGIC = b"NDZ3"
 _END = ".parts"
 
 
@@ -63,9 +61,8 @@ class Part:
         """Return the pixels, mapped from the file; `open_files` keeps the maps."""
         found = open_files.get(self.path)
         if found is None:
-            found = open_files[self.path] = np.memmap(self.path, np.uint8, "r").view(
-                np.ndarray
-            )  # slices of it are faster
+            whole = np.memmap(self.path, np.uint8, "r")
+            found = open_files[self.path] = whole.view(np.ndarray)  # slices of it are faster
         dtype = np.dtype(self.dtype)
         end = self.offset + prod(self.length) * dtype.itemsize
         return found[self.offset : end].view(dtype).reshape(self.length)
@@ -75,40 +72,26 @@ class PartsWriter:
     """Appends parts to a file of this process."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{_END}"
-        self.pid = os.getpid()
-        self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by `close`
-        self._at = 0
+        self._file = RecordFile(folder, _END)
+        self.pid = self._file.pid
 
     def append(self, start: Sequence[int], pixels: np.ndarray[Any, Any]) -> Part:
         """Write one array; `start` has one number per axis."""
         pixels = np.ascontiguousarray(pixels)
         data = pixels.reshape(-1).view(np.uint8)
-        part = Part(
-            tuple(start), pixels.shape, google_crc32c.value(data.tobytes()), pixels.dtype.str, str(self.path), 0
-        )
+        crc: int = google_crc32c.value(data)  # without a copy
+        part = Part(tuple(start), pixels.shape, crc, pixels.dtype.str, str(self._file.path), 0)
         head = _head(part, data.nbytes)
-        with explained(self.path, "what was added before is kept"):
-            try:
-                for piece in (head, data.data):
-                    _write(self._file, piece)
-            except OSError:
-                os.ftruncate(self._file.fileno(), self._at)
-                self._file.seek(self._at)
-                raise
-        offset = self._at + len(head)
-        self._at = offset + data.nbytes
-        return Part(part.start, part.length, part.crc, part.dtype, part.path, offset)
+        at = self._file.append(head, data.data, bytes(_padding(data.nbytes)))
+        return replace(part, offset=at + len(head))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _write(file: BinaryIO, data: bytes | memoryview) -> None:
-    left = memoryview(data).cast("B")
-    while left:
-        left = left[file.write(left) :]
+def _padding(size: int) -> int:
+    return -size % 8
 
 
 def _layout(axes: int) -> struct.Struct:
@@ -120,16 +103,21 @@ def _head(part: Part, size: int) -> bytes:
     return head + struct.pack("<I", zlib.crc32(head))
 
 
-def read_parts(folder: Path, axes: int) -> list[Part]:
-    """Return all complete parts of a canvas with so many axes, each once, sorted."""
-    found: dict[tuple[Any, ...], Part] = {}
-    for path in sorted(folder.glob(f"*{_END}")):
+def read_parts(folder: Path, axes: int, known: Collection[Part] = ()) -> list[Part]:
+    """
+    Return all complete parts of a canvas with so many axes, each once, sorted.
+
+    `known` are all parts of some of the files, which are not read again.
+    """
+    found = {part.content: part for part in known}
+    unread = {str(path) for path in folder.glob(f"*{_END}")} - {part.path for part in known}
+    for path in sorted(unread):
         for part in _parts_of(path, axes):
             found.setdefault(part.content, part)
     return sorted(found.values())
 
 
-def _parts_of(path: Path, axes: int) -> Iterator[Part]:
+def _parts_of(path: str, axes: int) -> Iterator[Part]:
     layout = _layout(axes)
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -145,8 +133,8 @@ def _parts_of(path: Path, axes: int) -> Iterator[Part]:
                 return
             if _crc_of(file, size) == crc:
                 code = dtype.rstrip(b"\0").decode()
-                yield Part(tuple(numbers[:axes]), tuple(numbers[axes:]), crc, code, str(path), offset)
-            at = offset + size
+                yield Part(tuple(numbers[:axes]), tuple(numbers[axes:]), crc, code, path, offset)
+            at = offset + size + _padding(size)
 
 
 def _crc_of(file: BinaryIO, size: int) -> int:

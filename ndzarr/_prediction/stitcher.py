@@ -3,54 +3,39 @@ Stitching: arrays that overlap become one pyramid.
 
 1. `add` appends an array and its place to a file of the process (`parts`).  Nothing is summed yet, so that the order of
    the parts does not matter, memory stays small, and a killed process loses nothing that was added.
-2. `close` reads the parts band by band, blends them in a fixed order, and hands the bands to the writer of pyramids.
-
-A pixel is the mean of the parts that cover it, weighted by their windows.  The mean is a running one
-(West 1979, doi:10.1145/359146.359153): where one part covers a pixel, or all agree, it is exactly their value.
+2. `close` blends the parts band by band (`blending`), and hands the bands to the writer of pyramids.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from itertools import pairwise
-from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
-import cv2
 import numpy as np
 import xarray
 
-from ndzarr._files import cache_root, explained, replacing, trying
-from ndzarr._formats.base import Facts, Pixels, Region, Source
+from ndzarr._formats.base import Pixels
+from ndzarr._prediction.blending import Stitched, Weights
 from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
+from ndzarr._prediction.workspace import Workspace
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
-from ndzarr._store.destinations import Dest, destination, refuse_existing_at, shown_name
+from ndzarr._store.destinations import destination, refuse_existing_at
 from ndzarr._store.presets import Encoding
-from ndzarr.errors import ExistsError, OptionError, WindowError
+from ndzarr.errors import OptionError, WindowError
 
-Weights: TypeAlias = Literal["gaussian", "uniform"] | Callable[[tuple[int, ...]], Any]
-SIGMAS = 8
-"""Standard deviations of a Gaussian window across it, as in nnU-Net and MONAI."""
 _NAMES = {"gaussian", "uniform"}
+_EXACT = 2**53
+"""Up to here float64, of which means are, holds all integers."""
 _BAND_BYTES = 4 << 20
 """Bytes of pixels that are blended before they are encoded: while one band is encoded, the next is blended."""
-_STRIP = 64
-"""Rows that are blended at a time where parts lie anywhere, so that those of a window stay in a processor's cache."""
-_TALL = 256
-"""Most rows that are blended at a time."""
 
 
 class Stitcher:
@@ -83,6 +68,9 @@ class Stitcher:
     resume
         Take up what an earlier stitcher with the same destination had added before it was killed or failed; False
         removes it.  What is added again counts once.
+    run
+        What arrays are made by, such as the name and the settings of a model: what was added with another `run`, for
+        another image, or with other channels, is not taken up.
     overwrite
         Replace `dest` if it exists, once the result is complete.
     progress
@@ -95,7 +83,7 @@ class Stitcher:
     OptionError
         An option is not understood, or `like` cannot be used.
     ExistsError
-        `dest` exists, or another process is stitching it.
+        `dest` exists, another process is stitching it, or what is to be taken up belongs to another result.
 
     Notes
     -----
@@ -132,6 +120,7 @@ class Stitcher:
         nodata: float | None = None,
         preset: str = "fast",
         resume: bool = True,
+        run: str = "",
         overwrite: bool = False,
         progress: bool = False,
         storage_options: Mapping[str, Any] | None = None,
@@ -149,18 +138,12 @@ class Stitcher:
         self.path: Path | str = self._dest if isinstance(self._dest, Path) else self._dest.url
         """The destination."""
         refuse_existing_at(self._dest, overwrite)
-        self.work = _work(self._dest)
+        about = {**self._canvas.signature(), "channels": list(self._channels), "kind": kind, "run": run}
+        self._workspace = Workspace(self._dest, about, resume)
+        self.work = self._workspace.path
         """The directory of what was added."""
         self._writer: PartsWriter | None = None
-        self._held = ExitStack()
-        if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
-            what = f"{self.path}: another process is stitching it"
-            raise ExistsError(what, path=shown_name(self._dest), hint="Wait for it, or choose another destination")
-        try:
-            self._added = self._begin(resume)
-        except BaseException:
-            self._held.close()
-            raise
+        self._added = {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
 
     def __repr__(self) -> str:
         sizes = {**self._canvas.sizes, "c": len(self._channels)}
@@ -178,6 +161,20 @@ class Stitcher:
         It is the one whose pixels the model need not predict again.
         """
         return self.place_of(where) in {part.place for part in self._added.values()}
+
+    def agrees(self, where: Any, array: Any) -> bool:
+        """
+        Return True if an array is, but for noise, what was added for a window, as one of the same model is.
+
+        One pixel in a hundred may differ by more than a hundredth of the largest.
+        """
+        place, found = self._fitted(where, array)
+        added = next((part for part in self._added.values() if part.place == (place.start, place.length)), None)
+        if added is None:
+            return False
+        kept = added.pixels({}).astype(float)
+        largest = np.abs(kept[np.isfinite(kept)]).max(initial=0)
+        return float(np.isclose(kept, found, rtol=0, atol=largest / 100, equal_nan=True).mean()) >= 0.99
 
     def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
@@ -221,13 +218,10 @@ class Stitcher:
             for k in range(where.sizes["sample"]):
                 self.add(where.ndzarr.sample(k), array[k])
             return
-        pixels = self._in_order(array)
-        place = self._canvas.place_of(where, len(self._channels))
-        if not place.fits(pixels.shape):
-            raise self._misfit(pixels.shape, place, where)
+        place, pixels = self._fitted(where, array)
         if self._writer is None or self._writer.pid != os.getpid():
             self._writer = PartsWriter(self.work)
-        part = self._writer.append(place.start, place.fitted(pixels, self._encoding.kind == "labels"))
+        part = self._writer.append(place.start, pixels)
         self._added[part.content] = part
 
     def close(self) -> Pyramid:
@@ -243,7 +237,7 @@ class Stitcher:
         """
         self._release_writer()
         try:
-            parts = read_parts(self.work, len(self._canvas.dims))
+            parts = read_parts(self.work, len(self._canvas.dims), self._added.values())
             if not parts:
                 raise OptionError(f"{self.path}: nothing was added", path=str(self.path), hint="Call add first")
             with self._source(parts) as source:
@@ -256,28 +250,18 @@ class Stitcher:
                     origin={},
                     band_bytes=_BAND_BYTES,
                 )
-            shutil.rmtree(self.work)
+            self._workspace.remove()
         finally:
             self._release()
         return open_dest(self._dest)
 
-    def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
-        """Make the work directory, or take up that of an earlier stitcher."""
-        about = {**self._canvas.signature(), "channels": list(self._channels)}
-        stated = self.work / "canvas.json"
-        if self.work.is_dir() and (not resume or not stated.is_file()):
-            shutil.rmtree(self.work)
-        if self.work.is_dir():
-            if json.loads(stated.read_text()) != about:
-                what = f"{self.work}: holds windows of another image, scale or channels"
-                hint = "Pass resume=False to remove them, or choose another destination"
-                raise ExistsError(what, path=str(self.work), hint=hint)
-            return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
-        with explained(self.work):
-            self.work.mkdir(mode=0o700, parents=True)
-            with replacing(stated) as file:
-                file.write_text(json.dumps(about))
-        return {}
+    def _fitted(self, where: Any, array: Any) -> tuple[Place, Pixels]:
+        """Return the place of a window, and its array in pixels of the canvas."""
+        pixels = self._in_order(array)
+        place = self._canvas.place_of(where, len(self._channels))
+        if not place.fits(pixels.shape):
+            raise self._misfit(pixels.shape, place, where)
+        return place, place.fitted(pixels, self._encoding.kind == "labels")
 
     def _misfit(self, have: tuple[int, ...], place: Place, where: Any) -> WindowError:
         """Say that an array does not have the size of its window, and how to mend that."""
@@ -299,6 +283,7 @@ class Stitcher:
         if hasattr(array, "detach"):  # a tensor of torch, perhaps on a GPU
             array = array.detach().cpu()
         pixels = np.asarray(array)
+        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         if pixels.dtype.kind not in "buif":
             raise OptionError(f"arrays of {pixels.dtype} cannot be stitched", key="array", hint="Give numbers")
         if pixels.ndim < len(dims):
@@ -310,6 +295,10 @@ class Stitcher:
             hint = f"Give {len(self._channels)} channels ({names}); axes of length 1 may be left out"
             raise OptionError(what, key="array", hint=hint)
         self._check_type(pixels.dtype)
+        averaged = pixels.dtype.str[1:] in ("i8", "u8") and self._encoding.kind != "labels"
+        if averaged and max(-int(pixels.min(initial=0)), int(pixels.max(initial=0))) > _EXACT:
+            hint = "Pass kind='labels' if they are classes, else give floats"
+            raise OptionError("float64 does not hold the integers of the array", key="array", hint=hint)
         return pixels
 
     def _check_type(self, dtype: np.dtype[Any]) -> None:
@@ -345,228 +334,4 @@ class Stitcher:
 
     def _release(self) -> None:
         self._release_writer()
-        self._held.close()
-
-
-Bounds: TypeAlias = tuple[tuple[int, int], ...]
-"""(start, stop) along each axis."""
-
-
-def _work(dest: Dest) -> Path:
-    """Return the directory for what is added, the same for each stitcher of a destination on this machine."""
-    if isinstance(dest, Path):
-        return dest.with_name(f".{dest.name}.stitch")
-    digest = hashlib.sha256(dest.url.encode()).hexdigest()[:16]
-    folder = cache_root() / "stitching"
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".{dest.name}-{digest}.stitch"
-
-
-class Stitched(Source):
-    """The image that parts make together."""
-
-    def __init__(self, facts: Facts, parts: Sequence[Part], weights: Weights, labels: bool) -> None:
-        super().__init__(facts)
-        self._parts, self._window, self._labels = parts, weights, labels
-        self._start = np.array([part.start for part in parts])
-        self._stop = self._start + np.array([part.length for part in parts])
-        self._c = self.dims.index("c")
-        kinds = {np.dtype(part.dtype) for part in parts}
-        self._precise = np.result_type(np.float32, *kinds)  # float64 where float32 does not hold all values
-        self._maps: dict[str, Pixels] = {}
-        self._buffers: dict[str, Pixels] = {}
-        self._last = lru_cache(maxsize=1)(self._blend)  # rows and their mask are asked for one after the other
-
-    def read_mask(self, window: Mapping[str, slice]) -> Pixels:
-        """Return True where a part covers a pixel; see `Source.read_mask`."""
-        _, covered = self._last(tuple((s.start, s.stop) for s in self._region(window)))
-        return covered
-
-    def _pixels(self, region: Region) -> Pixels:
-        pixels, _ = self._last(tuple((s.start, s.stop) for s in region))
-        return pixels
-
-    def _release(self) -> None:
-        self._maps.clear()
-        self._last.cache_clear()
-
-    def _blend(self, bounds: Bounds) -> tuple[Pixels, Pixels]:
-        """Return the pixels of a region, and where any part covers them, without c."""
-        c, shape = self._c, [b - a for a, b in bounds]
-        out, covered = np.empty(shape, self.dtype), np.empty(shape[:c] + shape[c + 1 :], bool)
-        for first, last in pairwise(self._rows(bounds)):
-            strip = slice(first - bounds[-2][0], last - bounds[-2][0])
-            low, high = np.array(bounds).T
-            low[-2], high[-2] = first, last
-            self._blend_strip(low, high, out[..., strip, :], covered[..., strip, :])
-        return out, covered
-
-    def _rows(self, bounds: Bounds) -> list[int]:
-        """Return where strips of a band begin and end: where parts do, so that each has all rows of a strip or none."""
-        low, high = np.array(bounds).T
-        touched = ((self._start < high) & (self._stop > low)).all(axis=1)
-        edges = _edges(self._start[touched, -2], self._stop[touched, -2], low[-2], high[-2])
-        if len(edges) > 2 + 2 * (high[-2] - low[-2]) // _STRIP:  # parts that lie anywhere
-            return [*range(low[-2], high[-2], _STRIP), int(high[-2])]
-        return [row for a, b in pairwise(edges) for row in range(a, b, _TALL)] + edges[-1:]
-
-    def _blend_strip(self, low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
-        """Blend the pixels from `low` to `high`."""
-        touched = np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1))
-        start, stop = self._start[touched], self._stop[touched]
-        if not ((start[:, :-1] <= low[:-1]) & (stop[:, :-1] >= high[:-1])).all():
-            self._blend_any(touched.tolist(), low, high, out, covered)
-            return
-        # Parts lie side by side: between two of their borders the same ones have all pixels.
-        before = [slice(a, b) for a, b in zip(low[:-1].tolist(), high[:-1].tolist(), strict=True)]
-        edges = _edges(start[:, -1], stop[:, -1], low[-1], high[-1])
-        for left, right in pairwise(edges):
-            own = touched[(start[:, -1] < right) & (stop[:, -1] > left)].tolist()
-            columns = slice(left - edges[0], right - edges[0])
-            self._blend_cell(own, [*before, slice(left, right)], out[..., columns], covered[..., columns])
-
-    def _blend_cell(self, own: list[int], cell: Sequence[slice], out: Pixels, covered: Pixels) -> None:
-        """Blend a cell of which each part has all pixels."""
-        c = self._c
-        covered[...] = bool(own)
-        if not own:
-            out[...] = 0 if self.nodata is None else np.asarray(self.nodata).astype(out.dtype)
-            return
-        if len(own) == 1:  # no arithmetic
-            out[...] = self._of(own[0], cell)
-            return
-        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
-        mean[...] = self._of(own[0], cell)
-        if self._labels:
-            total = self._buffer("total", covered.shape, np.dtype(np.float32))
-            total[...] = self._weight(own[0], cell)
-            for k in own[1:]:
-                _choose(mean, total, self._of(k, cell), self._weight(k, cell), c)
-        else:
-            step = self._buffer("step", out.shape, self._precise)
-            parts = [self._parts[k] for k in own]
-            places = tuple(
-                [(p.length, tuple([s.start - a for s, a in zip(cell, p.start, strict=True)])) for p in parts]
-            )
-            for k, fraction in zip(own[1:], _fractions(self._window, self.dims, places, out.shape), strict=True):
-                np.subtract(self._of(k, cell), mean, out=step, dtype=self._precise)
-                step *= fraction
-                mean += step
-        _finish(mean, out)
-
-    def _blend_any(self, own: list[int], low: Pixels, high: Pixels, out: Pixels, covered: Pixels) -> None:
-        """Blend the pixels from `low` to `high`, of which each part has some."""
-        c = self._c
-        total = self._buffer("total", covered.shape, np.dtype(np.float32))
-        mean = self._buffer("mean", out.shape, out.dtype if self._labels else self._precise)
-        total[...], mean[...] = 0, 0
-        take = _choose if self._labels else _average
-        for k in own:
-            first, last = np.maximum(self._start[k], low), np.minimum(self._stop[k], high)
-            cell = [slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-            here = tuple(map(slice, first - low, last - low))
-            take(mean[here], total[here[:c] + here[c + 1 :]], self._of(k, cell), self._weight(k, cell), c)
-        _finish(mean, out)
-        np.greater(total, 0, out=covered)
-        if self.nodata is not None:
-            value = np.asarray(self.nodata).astype(out.dtype)
-            np.copyto(out, value, where=np.broadcast_to(np.expand_dims(~covered, c), out.shape))
-
-    def _of(self, k: int, cell: Sequence[slice]) -> Pixels:
-        """Return the pixels of a part in a cell of the canvas, which it has all of."""
-        return self._parts[k].pixels(self._maps)[self._within(k, cell)]
-
-    def _weight(self, k: int, cell: Sequence[slice]) -> Pixels:
-        """Return the weights of a part in a cell, without c."""
-        place = self._within(k, cell)
-        return _window(self._window, self.dims, self._parts[k].length)[place[: self._c] + place[self._c + 1 :]]
-
-    def _within(self, k: int, cell: Sequence[slice]) -> tuple[slice, ...]:
-        start = self._parts[k].start
-        return tuple([slice(s.start - a, s.stop - a) for s, a in zip(cell, start, strict=True)])
-
-    def _buffer(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Pixels:
-        """Return memory that is used again and again: new pages of memory took most of the time."""
-        kept, n = self._buffers.get(name), prod(shape)
-        if kept is None or kept.size < n or kept.dtype != dtype:
-            kept = self._buffers[name] = np.empty(n, dtype)
-        return kept[:n].reshape(shape)
-
-
-def _edges(start: Pixels, stop: Pixels, low: int, high: int) -> list[int]:
-    """Return the borders of intervals between two limits, and these, ascending."""
-    return sorted({int(low), int(high), *np.clip(start, low, high).tolist(), *np.clip(stop, low, high).tolist()})
-
-
-def _average(mean: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
-    """Take pixels into a running mean, in place; `total` and `weight` have no axis c."""
-    total += weight
-    step = np.subtract(pixels, mean, dtype=mean.dtype)
-    step *= np.expand_dims(weight / total, c)
-    mean += step
-
-
-@lru_cache(maxsize=64)
-def _fractions(
-    weights: Weights,
-    dims: tuple[str, ...],
-    places: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...],
-    shape: tuple[int, ...],
-) -> list[Pixels]:
-    """
-    Return how far each part but the first moves the running mean of a cell that all parts cover.
-
-    `places` holds (length, start of the cell) of each part; on a grid of windows few cells differ.
-    """
-    c = dims.index("c")
-    cells = [tuple([slice(a, a + n) for a, n in zip(start, shape, strict=True)]) for _, start in places]
-    own = [_window(weights, dims, p[0])[cell[:c] + cell[c + 1 :]] for p, cell in zip(places, cells, strict=True)]
-    total, out = own[0].copy(), []
-    for weight in own[1:]:
-        total += weight
-        out.append(np.expand_dims(weight / total, c))
-    return out
-
-
-def _choose(best: Pixels, total: Pixels, pixels: Pixels, weight: Pixels, c: int) -> None:
-    """Take pixels where their weight is the greatest so far, in place."""
-    better = weight > total
-    np.copyto(best, pixels, where=np.expand_dims(better, c))
-    np.copyto(total, weight, where=better)
-
-
-def _finish(mean: Pixels, out: Pixels) -> None:
-    """Write a mean as the type of the result: integers rounded, half to even."""
-    if out.dtype == np.uint8 and mean.flags.c_contiguous:  # seven times as fast as numpy
-        out[...] = cv2.convertScaleAbs(mean.reshape(-1, mean.shape[-1])).reshape(mean.shape)
-        return
-    if out.dtype.kind in "iu" and mean.dtype.kind == "f":  # labels have their type already
-        np.rint(mean, out=mean)
-    out[...] = mean >= 0.5 if out.dtype.kind == "b" else mean
-
-
-@lru_cache(maxsize=64)
-def _window(weights: Weights, dims: tuple[str, ...], length: tuple[int, ...]) -> Pixels:
-    """Return the weights of a part, float32, of `dims` without c; above 0."""
-    lengths = {d: n for d, n in zip(dims, length, strict=True) if d != "c"}
-    spatial = tuple(n for d, n in lengths.items() if d in "zyx")
-    if callable(weights):
-        given = np.asarray(weights(spatial), np.float32)
-        if given.shape != spatial or not (np.isfinite(given) & (given > 0)).all():
-            what = f"weights gave an array of shape {given.shape} for a window of {spatial}"
-            raise OptionError(what, key="weights", hint="Return as many finite numbers above 0")
-    elif weights == "uniform":
-        given = np.ones(spatial, np.float32)
-    else:
-        given = np.ones((), np.float32)
-        for n in spatial:
-            given = given[..., None] * _gaussian(n)
-    alike = [n if d in "zyx" else 1 for d, n in lengths.items()]  # along t all count the same
-    return np.broadcast_to(given.reshape(alike), tuple(lengths.values()))
-
-
-def _gaussian(n: int) -> Pixels:
-    """Return n samples at pixel centres of a Gaussian with `SIGMAS` standard deviations across; float32."""
-    at = (np.arange(n) + 0.5) / n - 0.5
-    return np.exp(-0.5 * (at * SIGMAS) ** 2).astype(np.float32)
+        self._workspace.release()

@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ndzarr._formats.base import reason
 from ndzarr._formats.labelled import (
     Candidate,
@@ -23,6 +25,7 @@ from ndzarr._formats.labelled import (
     array_attributes,
     choose,
     dimension_names,
+    holds_numbers,
     is_image,
     missing_values,
     place_attributes,
@@ -133,7 +136,9 @@ def contents(tree: Tree) -> dict[Candidate, tuple[str, ...]]:
     numeric = [
         p
         for p in plain
-        if tree.arrays[p].ndim > 1 and tree.arrays[p].dtype.kind in "biufc" and p.rpartition("/")[2] not in labels
+        if tree.arrays[p].ndim > 1
+        and holds_numbers(tree.arrays[p].dtype, tree.arrays[p].attrs)
+        and p.rpartition("/")[2] not in labels
     ]
     images = [p for p in numeric if is_image(tree.dims(p), tree.axis_attributes(p))]
     out |= {_candidate(tree, p): (p,) for p in (images if images or out else numeric)}
@@ -265,10 +270,9 @@ def open_image(
 
 def _packed_alike(name: str, native: Any, level: Any) -> bool:
     """Return True if the values of two arrays are packed, and marked as missing, in the same way."""
-    told = [array_attributes(node) for node in (native, level)]
-    one, other = (Packing.of(name, node.dtype, t) for node, t in zip((native, level), told, strict=True))
-    missing = [missing_values(t, node.dtype) for node, t in zip((native, level), told, strict=True)]
-    return one == other and native.dtype == level.dtype and repr(missing[0]) == repr(missing[1])
+    told = [(node.dtype, array_attributes(node)) for node in (native, level)]
+    one, other = (repr((t, Packing.of(name, t, said), missing_values(said, t))) for t, said in told)  # NaN equals NaN
+    return one == other
 
 
 def _chunks(node: Any) -> tuple[int, ...]:
@@ -300,8 +304,17 @@ def _coordinates(tree: Tree, path: str, notes: list[str]) -> dict[str, Any]:
                 out[name] = _decoded(name, tree.arrays[where], notes)
     stated = str(node.attrs.get("grid_mapping", GRID_MAPPING)).split(":")[0].strip()
     where = tree.coordinate(stated, path)
-    if where is not None and where not in out:
+    if where is not None and stated not in out:
         out[stated] = Variable((), 0, dict(tree.arrays[where].attrs))
+    for name in _mentioned(dict(node.attrs)):
+        where = tree.coordinate(name, path)
+        if where is None or name in out:
+            continue
+        other, along = tree.arrays[where], tree.dims(where)
+        if along and along in [(d,) for d in dims] and other.shape[0] <= LONGEST_LABELS:
+            out[name] = _decoded(along[0], other, notes)
+        elif len(along) == 2:  # told by its attributes alone
+            out[name] = Variable(along, np.broadcast_to(np.int8(0), other.shape), dict(other.attrs))
     return out
 
 

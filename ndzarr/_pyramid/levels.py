@@ -106,9 +106,15 @@ class Multiscale:
 
     @cached_property
     def kind(self) -> str:
-        """'intensity' or 'labels': decides how levels were made and how windows are resampled."""
+        """
+        'intensity' or 'labels': decides how levels were made and how windows are resampled.
+
+        OME-Zarr images are labels if they say so, and those of integers in a group that is called `labels`.
+        """
         own = self.attrs.get("ndzarr", {}).get("encoding", {}).get("kind")
-        return str(own or ("labels" if "image-label" in self.attrs.get("ome", self.attrs) else "intensity"))
+        ome = self.attrs.get("ome", self.attrs)
+        grouped = "multiscales" in ome and self.path.split("/")[-2:-1] == ["labels"] and self.dtype.kind in "iu"
+        return str(own or ("labels" if "image-label" in ome or grouped else "intensity"))
 
     @cached_property
     def nodata(self) -> Nodata:

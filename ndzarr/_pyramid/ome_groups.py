@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from xml.etree import ElementTree
 
 from ndzarr._formats.options import find_series
+from ndzarr._pyramid.datasets import AmbiguousError
 from ndzarr._store.metadata import path_within
 from ndzarr.errors import StoreError
 
@@ -33,6 +34,9 @@ class OmeImage:
     """Within the group."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """On a plate: `well`, `row`, `column`, `field` and `acquisition`, as far as the metadata state them."""
+
+    def __str__(self) -> str:
+        return repr(self.name) + ("" if self.name == self.path else f", at {self.path}")
 
 
 class Documents(Protocol):
@@ -73,7 +77,7 @@ def choose(name: str, images: Sequence[OmeImage], series: str | int | None) -> O
         listed = ", ".join(map(repr, names[:_NAMED])) + (", ..." if len(names) > _NAMED else "")
         message = f"{name}: holds {len(names)} images: {listed}"
         hint = f"Choose one, such as series={names[0]!r}; ndzarr.Sampler({name!r}) has all of them"
-        raise StoreError(message, path=name, key="series", hint=hint)
+        raise AmbiguousError(message, path=name, key="series", hint=hint)
     return images[0 if series is None else find_series(name, names, series)]
 
 

@@ -27,7 +27,7 @@ from ndzarr._pyramid.views import SourceArray, described_pyramid
 from ndzarr._pyramid.zarr_store import PLAIN, open_pyramid
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
-from ndzarr._store.archive import is_archive
+from ndzarr._store.archive import archive_of
 from ndzarr._store.metadata import ome_record
 from ndzarr._store.read import execute
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError
@@ -146,7 +146,8 @@ def _is_stored(source: Any) -> bool:
     """Return True for what is read as a pyramid; single arrays of numpy, dask, xarray and zarr-python are not."""
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
-        return not names_file(name) if is_url(name) else is_store(os.path.expanduser(name)) or is_archive(name)
+        local = os.path.expanduser(name)
+        return not names_file(name) if is_url(name) else is_store(local) or archive_of(local) is not None
     if isinstance(source, Multiscale):
         return True
     return bool(packages_of(source) & {"zarr", "fsspec", "obstore"}) and not hasattr(source, "chunks")

@@ -26,8 +26,8 @@ from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.flight import get_ranges
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.stores import ABSENT, Range, RemoteStore, open_object, open_url
-from ndzarr._remote.urls import is_url, joined, names_zip
-from ndzarr._store.archive import ArchiveFile, ArchiveObject, is_archive
+from ndzarr._remote.urls import is_url, joined, zip_of
+from ndzarr._store.archive import ArchiveFile, ArchiveObject, archive_of
 from ndzarr._store.arrays import ArrayLayout, ChunkArray, Stored, ZarrArray, local_array, parse_array, parse_v2_array
 from ndzarr._store.destinations import Dest
 from ndzarr._store.metadata import (
@@ -98,8 +98,8 @@ def open_pyramid(
     except (FileNotFoundError, NotADirectoryError):
         if Path(folder).name and recover(Path(folder)):  # '/' has none
             return open_pyramid(folder, cache_bytes, options=options)
-        if is_archive(folder):
-            return _open_archive(folder, cache_bytes, changed, options)
+        if (zipped := archive_of(folder)) is not None:
+            return _open_archive(ArchiveFile(zipped), folder, cache_bytes, changed, options)
         return _not_zarr3(folder, cache_bytes, options)
     except PermissionError as error:
         hint = "Ask its owner for permission to read it (chmod -R a+rX), or choose another workdir"
@@ -163,19 +163,23 @@ class _Directory(NamedTuple):
     name: str
     version: tuple[int, ...]
     archive: ArchiveFile | None = None
-    """The zip at `name`, if it is one."""
+    """The zip that `name` is, or that holds it."""
     reopen: Callable[..., Pyramid] = open_pyramid
+
+    def _member(self, path: str) -> str:
+        """Return the path in the zip of what is in the folder."""
+        assert self.archive is not None
+        return joined(self.name[len(self.archive.file.path) + 1 :], path)
 
     def root(self, above: bool = False) -> Any:
         from ndzarr._store.zarr_python import RemoteZarrStore, open_node
 
         if self.archive is not None:
-            return None if above else open_node(self.name, RemoteZarrStore(self.archive, ""))
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._member("")))
         path = os.path.dirname(self.name) if above else self.name
         return open_node(path) if is_store(path) else None
 
     def below(self, path: str, cache_bytes: int) -> Pyramid:
-        _refuse_inside(self.archive, self.name, path)
         return open_pyramid(os.path.join(self.name, path), cache_bytes)
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
@@ -185,8 +189,7 @@ class _Directory(NamedTuple):
         out = {}
         for file, name in zip(files, names, strict=True):
             try:
-                data = read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
-                out[name] = parse_json(data, self.name, file)
+                out[name] = parse_json(self._read(file), self.name, file)
             except FileNotFoundError as error:
                 if not optional:
                     message = f"{self.name}: {file!r} is named in the metadata but missing, so the store is damaged"
@@ -195,13 +198,16 @@ class _Directory(NamedTuple):
 
     def content(self, file: str) -> bytes | None:
         try:
-            return read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(file)
+            return self._read(file)
         except FileNotFoundError:
             return None
 
+    def _read(self, file: str) -> bytes:
+        return read_bytes(Path(self.name, file)) if self.archive is None else self.archive.read(self._member(file))
+
     def of(self, path: str, layout: ArrayLayout) -> ChunkArray:
         if self.archive is not None:
-            self.archive.refuse_compressed(path)
+            self.archive.refuse_compressed(self._member(path))
         return local_array(os.path.join(self.name, path) if path else self.name, layout, self.version, self.archive)
 
     def through_zarr(self, path: str, reason: str, node: Any) -> ZarrArray:
@@ -209,8 +215,8 @@ class _Directory(NamedTuple):
 
         store = None
         if self.archive is not None:
-            self.archive.refuse_compressed(path)
-            store = RemoteZarrStore(self.archive, path)
+            self.archive.refuse_compressed(self._member(path))
+            store = RemoteZarrStore(self.archive, self._member(path))
         return _zarr_array(os.path.join(self.name, path) if path else self.name, reason, node, store)
 
 
@@ -220,20 +226,25 @@ def _stored(folder: _Folder, path: str, node: Any, sealed: bool) -> Stored:
     return folder.through_zarr(path, found, node) if isinstance(found, str) else folder.of(path, found)
 
 
-def _refuse_inside(archive: object, name: str, path: str) -> None:
-    if archive is not None:
-        message = f"{name}: {path!r} is an image in a zip that holds others, too"
-        raise StoreError(message, path=name, key="variable", hint="Unpack the zip, and open the image by its path")
-
-
-def _open_archive(path: str, cache_bytes: int, changed: Callable[[str], object], options: Options) -> Pyramid:
-    """Open a store in a zip, without unpacking it."""
-    archive = ArchiveFile(path)
-    # The file is replaced as a whole, or reading it says that it was changed.
-    folder = _Directory(path, tuple(archive.file[1:]), archive)
-    if "zarr.json" not in archive.members:
+def _open_archive(
+    archive: ArchiveFile | ArchiveObject,
+    path: str,
+    cache_bytes: int,
+    changed: Callable[[str], object],
+    options: Options,
+) -> Pyramid:
+    """Open a store in a zip, without unpacking it: in a bucket with two requests if its metadata are consolidated."""
+    folder: _Directory | _Bucket
+    if isinstance(archive, ArchiveFile):
+        # The file is replaced as a whole, or reading it says that it was changed.
+        folder = _Directory(path, tuple(archive.file[1:]), archive)
+    else:
+        token = time.monotonic_ns() if archive.tag is None else archive.tag
+        folder = _Bucket(archive.store, path, token, archive.tag, archive)
+    raw = folder.content("zarr.json")
+    if raw is None:
         return _open_v2(folder, cache_bytes, options)
-    return _from_metadata(folder, parse_json(archive.read("zarr.json"), path), cache_bytes, changed, options)
+    return _from_metadata(folder, parse_json(raw, folder.name), cache_bytes, changed, options)
 
 
 def _from_metadata(
@@ -391,9 +402,11 @@ def _folder(
 ) -> _Directory | _Bucket:
     if is_url(path):
         store, inner = open_url(path.rstrip("/"), storage_options, remote)
-        return _Bucket(store, inner, time.monotonic_ns(), None)
-    archive = ArchiveFile(os.path.abspath(path)) if is_archive(path) else None
-    return _Directory(os.path.abspath(path), (time.monotonic_ns(),), archive)
+        file = zip_of(inner)
+        return _Bucket(store, inner, time.monotonic_ns(), None, None if file is None else ArchiveObject(store, file))
+    path = os.path.abspath(path)
+    file = archive_of(path)
+    return _Directory(path, (time.monotonic_ns(),), None if file is None else ArchiveFile(file))
 
 
 def _stored_at(folder: _Folder, path: str) -> Stored:
@@ -447,8 +460,8 @@ def open_remote(
 
     Metadata that are not consolidated are fetched together, as are the files of Zarr v2.
     """
-    if names_zip(path):
-        return _open_remote_archive(ArchiveObject(store, path), cache_bytes, changed, options)
+    if (archive := zip_of(path)) is not None:
+        return _open_archive(ArchiveObject(store, archive), path, cache_bytes, changed, options)
     file = joined(path, "zarr.json")
     try:
         # By a range, so that a server that ignores ranges is known before it sends a shard.
@@ -477,17 +490,6 @@ def _indexes_of(root: Any) -> Mapping[str, int]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _open_remote_archive(
-    archive: ArchiveObject, cache_bytes: int, changed: Callable[[str], object], options: Options
-) -> Pyramid:
-    """Open a store in a zip, with two requests if its metadata are consolidated."""
-    token = time.monotonic_ns() if archive.tag is None else archive.tag
-    folder = _Bucket(archive.store, archive.path, token, archive.tag, archive)
-    if "zarr.json" not in archive.members:
-        return _open_v2(folder, cache_bytes, options)
-    return _from_metadata(folder, parse_json(archive.read("zarr.json"), folder.name), cache_bytes, changed, options)
-
-
 class _Bucket(NamedTuple):
     """A store that is not on a local disk."""
 
@@ -496,13 +498,18 @@ class _Bucket(NamedTuple):
     token: Hashable
     version: str | None
     archive: ArchiveObject | None = None
-    """The zip at `path`, if it is one."""
+    """The zip that `path` is, or that holds it."""
     indexes: Mapping[str, int] = {}
     """Where the records of the shards of each array begin in the object of all."""
 
     @property
     def name(self) -> str:
         return self.store.url(self.path)
+
+    def _member(self, path: str) -> str:
+        """Return the path in the zip of what is at the path."""
+        assert self.archive is not None
+        return joined(self.path[len(self.archive.path) + 1 :], path)
 
     def hold_indexes(self, pyramid: Pyramid) -> None:
         """Fetch the records of all shards, if one request can; parts of more are fetched when they are needed."""
@@ -528,7 +535,7 @@ class _Bucket(NamedTuple):
         from ndzarr._store.zarr_python import RemoteZarrStore, open_node
 
         if self.archive is not None:
-            return None if above else open_node(self.name, RemoteZarrStore(self.archive, ""))
+            return None if above else open_node(self.name, RemoteZarrStore(self.archive, self._member("")))
         path = self.path.rpartition("/")[0] if above else self.path
         if above and not self.path:
             return None
@@ -538,7 +545,6 @@ class _Bucket(NamedTuple):
             return None
 
     def below(self, path: str, cache_bytes: int) -> Pyramid:
-        _refuse_inside(self.archive, self.name, path)
         return open_remote(self.store, joined(self.path, path), cache_bytes)
 
     def nodes(self, paths: Sequence[str]) -> dict[str, Any]:
@@ -548,12 +554,14 @@ class _Bucket(NamedTuple):
         """Return JSON files by other names, fetched together; those that do not exist are left out if `optional`."""
         out = {}
         if self.archive is not None:
-            there = [(f, n) for f, n in zip(files, names, strict=True) if f in self.archive.members]
+            members = self.archive.members
+            there = [(f, n) for f, n in zip(files, names, strict=True) if self._member(f) in members]
             if not optional and len(there) < len(files):
-                file = next(f for f in files if f not in self.archive.members)
+                file = next(f for f in files if self._member(f) not in members)
                 message = f"{self.name}/{file}: is named in the metadata but missing, so the store is damaged"
                 raise StoreError(message, path=f"{self.name}/{file}")
-            found = ordered_map(self.archive.read, [f for f, _ in there], len(there) or 1, name="metadata")
+            wanted = [self._member(f) for f, _ in there]
+            found = ordered_map(self.archive.read, wanted, len(there) or 1, name="metadata")
             return {n: parse_json(data, self.name, f) for (f, n), data in zip(there, found, strict=True)}
         try:
             for landed in get_ranges([Range(self.store, joined(self.path, f), optional=optional) for f in files]):
@@ -569,7 +577,7 @@ class _Bucket(NamedTuple):
         """Return the bytes of a file; None if there is none."""
         try:
             if self.archive is not None:
-                return self.archive.read(file)
+                return self.archive.read(self._member(file))
             return self.store.get(joined(self.path, file))[0].tobytes()
         except FileNotFoundError:
             return None
@@ -577,7 +585,7 @@ class _Bucket(NamedTuple):
     def of(self, path: str, layout: ArrayLayout) -> RemoteArray:
         """Return an array of the hot path."""
         if self.archive is not None:
-            self.archive.refuse_compressed(path)
+            self.archive.refuse_compressed(self._member(path))
         known = layout.seal is not None and path in self.indexes  # what records say is checked by the seal
         indexes = Indexes(joined(self.path, INDEXES), self.indexes[path]) if known else None
         inner = joined(self.path, path)
@@ -590,7 +598,7 @@ class _Bucket(NamedTuple):
         inner = joined(self.path, path)
         if self.archive is None:
             return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.store, inner))
-        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, path))
+        return _zarr_array(self.store.url(inner), reason, node, RemoteZarrStore(self.archive, self._member(path)))
 
 
 def _reopen_remote(store: RemoteStore, path: str, _: str, cache_bytes: int, options: Options = PLAIN) -> Pyramid:

@@ -49,6 +49,19 @@ def names_zip(path: str | os.PathLike[str]) -> bool:
     return shown(os.fspath(path)).lower().endswith((ARCHIVE, ".zip"))
 
 
+def zip_of(path: str) -> str | None:
+    """
+    Return the path of the store in one file that a path of an object names, or that holds it; None if there is none.
+
+    Examples
+    --------
+    >>> zip_of("a/plate.ozx/B/03/0"), zip_of("a/b.zarr")
+    ('a/plate.ozx', None)
+    """
+    ends = [k for k, letter in enumerate(path) if letter == "/"]
+    return next((path[:k] for k in (*ends, len(path)) if names_zip(path[:k])), None)
+
+
 def names_file(url: str) -> bool:
     """
     Return True if a URL may name an image: its last part has an extension, and no part that of a store.
@@ -58,10 +71,9 @@ def names_file(url: str) -> bool:
     >>> names_file("s3://bucket/a.tif"), names_file("s3://bucket/a.zarr/0"), names_file("s3://bucket/a")
     (True, False, False)
     """
-    if names_zip(url):
-        return False
     parts = shown(url).partition("://")[2].rstrip("/").split("/")[1:]
-    return bool(parts and os.path.splitext(parts[-1])[1]) and not any(p.lower().endswith(".zarr") for p in parts)
+    stored = any(p.lower().endswith(".zarr") or names_zip(p) for p in parts)
+    return bool(parts and os.path.splitext(parts[-1])[1]) and not stored
 
 
 def shown(url: str) -> str:

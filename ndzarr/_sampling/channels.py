@@ -74,7 +74,9 @@ def map_channels(
     rest = iter(stated)
     tables = [_table(frame, rest) for frame in frames]
     available = tuple(dict.fromkeys(name for table in tables for name in table))
-    wanted = available if channels is None else tuple(dict.fromkeys(name for _, name in channels))
+    images = {name for table in tables for name, (asset, _) in table.items() if asset.kind != "labels"}
+    by_default = tuple(name for name in available if name in images) or available
+    wanted = by_default if channels is None else tuple(dict.fromkeys(name for _, name in channels))
     runs = []
     for t, (frame, table) in enumerate(zip(frames, tables, strict=True)):
         to_video = (frame.to_video if video else IDENTITY).tobytes()

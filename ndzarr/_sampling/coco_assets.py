@@ -25,6 +25,7 @@ from ndzarr._indexing.selection import AXES
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._remote.urls import is_url, shown
 from ndzarr._sampling.scene import Asset, Clock, Frame
+from ndzarr._store.presets import KINDS
 from ndzarr._validation import as_integer, is_path, shortened
 from ndzarr.errors import TargetError
 
@@ -210,7 +211,16 @@ def _asset(
         # One channel of a file with a palette can only be its indices.
         palette=obj.get("palette") or ("indices" if channels is not None and len(channels) == 1 else None),
         series=obj.get("series"),
+        kind=_kind(obj, image),
     )
+
+
+def _kind(obj: Mapping[str, Any], image: Mapping[str, Any]) -> str | None:
+    value = obj.get("kind") if obj is not image else None
+    if value not in (None, *KINDS):
+        what = f"kind={shortened(value)} of {obj['file_name']} is neither 'intensity' nor 'labels'"
+        raise wrong(image, "kind", what)
+    return value
 
 
 def _position(obj: Mapping[str, Any], image: Mapping[str, Any], video: Mapping[str, Any]) -> int | None:

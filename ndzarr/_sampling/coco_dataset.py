@@ -402,6 +402,10 @@ class CocoSource:
         """Return an image with its assets."""
         return self.dataset.frame(gid)
 
+    def with_labels(self, frame: Frame) -> Frame:
+        """Return the image: its label images are assets that the dataset states."""
+        return frame
+
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of an asset, transcoded now if need be."""
         pyramid = self.library.find(_request(asset))
@@ -429,9 +433,10 @@ class CocoSource:
     def covered_size(self, gid: Any) -> tuple[int, int] | None:
         """Return (height, width) of an image if one file without nodata covers it exactly; else None."""
         frame = self.frame(gid)
-        if len(frame.assets) != 1 or frame.assets[0].nodata is not None:
+        assets = [asset for asset in frame.assets if asset.kind != "labels"]
+        if len(assets) != 1 or assets[0].nodata is not None:
             return None
-        [asset] = frame.assets
+        [asset] = assets
         if asset.size is None or asset.size != frame.size or not np.array_equal(asset.to_image, IDENTITY):
             return None
         return asset.size[1], asset.size[0]
@@ -462,5 +467,11 @@ def _request(asset: Asset) -> SourceRequest:
     channels = asset.channels if gray else None
     size = True if asset.size is None else asset.size
     return as_source_request(
-        asset.path, size, channels=channels, nodata=asset.nodata, palette=asset.palette, series=asset.series
+        asset.path,
+        size,
+        channels=channels,
+        nodata=asset.nodata,
+        palette=asset.palette,
+        series=asset.series,
+        kind=asset.kind,
     )

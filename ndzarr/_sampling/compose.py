@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, prod
 from typing import Any, TypeAlias
 
@@ -131,6 +131,9 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
             stated.append(asset.channels or open_asset(asset).channels or GRAY)  # noqa: PERF401  a comprehension is a call
     found = map_channels(frames, scene.video, scene.channels, tuple(stated))
     if found.absent or not found.wanted:
+        wider = tuple(map(source.with_labels, frames))
+        if wider != frames:
+            return compose(replace(scene, frames=wider), source)
         _check_channels(frames, found, source)
     files = []
     for run in found.runs:
@@ -304,7 +307,7 @@ File: TypeAlias = tuple[Frame, Asset, Pyramid]
 def _axes(scene: Scene, files: Sequence[File]) -> tuple[tuple[str, ...], dict[str, Positions]]:
     """The axes of a sample, and the positions along those that lie within files."""
     if scene.named:
-        return _axes_of_file(scene, files[0][2])
+        return _axes_of_file(scene, [pyramid for _, _, pyramid in files])
     dims = ("t", "c") if scene.video else ("c",)
     deep = bool(scene.lead)  # z is asked for; t was refused before
     for _, _, pyramid in files:
@@ -343,8 +346,9 @@ def _of(file: File) -> str:
     return f"{file[0].name}: {file[1].path}"
 
 
-def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict[str, Positions]]:
-    """The axes of a named source, and the positions along all of them but c, y and x."""
+def _axes_of_file(scene: Scene, pyramids: Sequence[Pyramid]) -> tuple[tuple[str, ...], dict[str, Positions]]:
+    """The axes of a named source, perhaps with its label images; and the positions along all but c, y and x."""
+    pyramid = pyramids[0]
     dims = pyramid.dims
     if dims[-2:] != ("y", "x"):
         raise WindowError(
@@ -352,6 +356,12 @@ def _axes_of_file(scene: Scene, pyramid: Pyramid) -> tuple[tuple[str, ...], dict
             path=pyramid.path,
             hint="Use read(), which takes any",
         )
+    for other in pyramids[1:]:
+        if any(pyramid.sizes.get(d) != other.sizes.get(d) for d in "tz"):
+            what = f"{other.path} has the lengths {other.sizes}, and {pyramid.path} has {pyramid.sizes}"
+            raise TargetError(what, path=other.path, key="channels", hint="Load their channels one by one")
+    if len(pyramids) > 1 and "c" not in dims:
+        dims = (*dims[:-2], "c", "y", "x")
     wanted = dict(scene.lead)
     for d in wanted:
         if d not in dims:

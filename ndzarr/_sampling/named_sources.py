@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
 from ndzarr._executors import Scheduler
@@ -12,6 +13,7 @@ from ndzarr._indexing.affine import IDENTITY
 from ndzarr._indexing.plan import counted
 from ndzarr._library.keys import as_source_request, is_opened_in_place
 from ndzarr._library.library import Library
+from ndzarr._pyramid.label_images import open_labels
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.zarr_store import list_series, open_pyramid
 from ndzarr._remote.urls import is_url
@@ -25,7 +27,8 @@ Named: TypeAlias = Pyramid | str | os.PathLike[str]
 
 class NamedSource:
     """
-    Named images and pyramids: a `SampleSource` whose frames have one asset each, and its own `Lookups`.
+    Named images and pyramids: a `SampleSource` whose frames have one asset each, and perhaps label images, and its own
+    `Lookups`.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ class NamedSource:
         }
         self._keys = {id(frame.assets[0]): key for key, frame in self._frames.items()}
         self._opened: dict[Any, Pyramid] = {}
+        self._labels: dict[str, Pyramid] = {}
+        """Label images by path."""
         self.remote = any(not isinstance(source, Pyramid) and is_url(source) for source in self.sources.values())
 
     def __repr__(self) -> str:
@@ -127,9 +132,20 @@ class NamedSource:
                 f"key={gid!r}: no such source{did_you_mean(gid, list(self.sources)[:20])}", key="key"
             ) from None
 
+    def with_labels(self, frame: Frame) -> Frame:
+        """Return a source with the label images of an OME-Zarr image, once a channel is asked for that this lacks."""
+        given, path = self.sources[frame.gid], frame.assets[0].path
+        if len(frame.assets) > 1 or not _is_store(path) or (isinstance(given, Pyramid) and is_url(path)):
+            return frame
+        found = open_labels(path, self.open(frame.gid), self.library.storage_options, self.library.remote)
+        self._labels |= {label.path: label.pyramid for label in found}
+        labels = [Asset(label.path, label.channels, label.to_image, None, kind="labels") for label in found]
+        self._frames[frame.gid] = replace(frame, assets=(*frame.assets, *labels)) if labels else frame
+        return self._frames[frame.gid]
+
     def open_asset(self, asset: Asset) -> Pyramid:
-        """Return the pyramid of the asset of a frame."""
-        return self.open(self._keys[id(asset)])
+        """Return the pyramid of an asset of a frame."""
+        return self._labels[asset.path] if asset.kind == "labels" else self.open(self._keys[id(asset)])
 
     def opened(self, asset: Asset) -> Pyramid | None:
         """Return the pyramid of an asset if it is local, and open or transcoded already; else None."""

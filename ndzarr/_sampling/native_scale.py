@@ -49,7 +49,9 @@ def native_requests(source: SampleSource, target: Target) -> dict[str, SampleReq
 
 def _names(source: SampleSource, asset: Asset, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
     have = asset.channels or source.open_asset(asset).channels or GRAY
-    return have if wanted is None else tuple(name for name in wanted if name in have)
+    if wanted is None:
+        return () if asset.kind == "labels" else have
+    return tuple(name for name in wanted if name in have)
 
 
 def _native_size(scene: Scene, frame: Frame, asset: Asset, scale: tuple[float, float]) -> tuple[int, int]:

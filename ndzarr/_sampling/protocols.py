@@ -60,6 +60,9 @@ class SampleSource(Protocol):
     def frame(self, gid: Any) -> Frame:
         """Return an image with its assets."""
 
+    def with_labels(self, frame: Frame) -> Frame:
+        """Return an image with those label images as assets that are looked for only when a channel is missing."""
+
     def open_asset(self, asset: Asset) -> Pyramid:
         """Return the pyramid of an asset, transcoded now if need be."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from ndzarr._geo.bounds import covering_pixels, pixel_size_at
 from ndzarr._geo.georeference import Georeference
 from ndzarr._geo.pixel_size import MAGNIFICATION, NOT_KNOWN, PixelSize, Quantity
-from ndzarr._indexing.affine import IDENTITY, warp_boxes
+from ndzarr._indexing.affine import IDENTITY, scale_offset, warp_boxes
 from ndzarr._indexing.selection import check_padding
 from ndzarr._indexing.windows import output_length
 from ndzarr._sampling.annotations import box_of
@@ -45,6 +45,8 @@ def resolve(target: Target, source: SampleSource) -> Scene:
         else:
             target = _with_annotation(target, dataset)
             frames, lead = _frames(target, dataset), target.lead
+            if target.follow is not None:
+                target, frames = _following(target, frames, source)
         target = _window_from_bounds(target, frames, source)
         space = _space(frames, target, source)
         height, width = window_size(_window_dims(target, source, frames, space), target.size)
@@ -196,6 +198,42 @@ def _frame_at(position: int, gids: Sequence[Any], dataset: Lookups) -> Frame:
     edge = dataset.frame(gids[0 if position < 0 else -1])
     beyond = position if position < 0 else position - len(gids) + 1
     return Frame(None, (), edge.size, IDENTITY, edge.index + beyond, None, "padding")
+
+
+def _following(target: Target, frames: Sequence[Frame], source: SampleSource) -> tuple[Target, tuple[Frame, ...]]:
+    """
+    Return frames that are moved, by whole pixels, so that a track stays where it is in the first one.
+
+    Where it has no box, its centre is interpolated between those before and after.  A window that is not given lies
+    around it, as large as its largest box in these frames.
+    """
+    dataset, table = source.dataset, source.annotations
+    gids = target.gids if target.vidid is None else dataset.video_frames(target.vidid)
+    order = {gid: t for t, gid in enumerate(gids or ())}
+    boxes = {}
+    for row in np.flatnonzero(table.track_id == target.follow).tolist():
+        gid, box = table.gids[row].item(), table.bbox[row]
+        if gid in order and not np.isnan(box).any():
+            boxes[order[gid]] = warp_boxes(dataset.frame(gid).to_video, box)[0]
+    at = [order.get(frame.gid, 0) for frame in frames]  # padding has no pixels that would move
+    shown = [boxes[t] for t in at if t in boxes]
+    if not shown:
+        what = f"follow={target.follow!r}: this track has no box in these frames"
+        raise TargetError(what, key="follow", hint="Give other frames with time_slice")
+    known = sorted(boxes)
+    centres = np.array([boxes[t][:2] + boxes[t][2:] / 2 for t in known])
+    path = np.stack([np.interp(at, known, along) for along in centres.T], axis=1)
+    moved = []
+    for frame, shift in zip(frames, np.round(path[0] - path).tolist(), strict=True):
+        moved.append(replace(frame, to_video=scale_offset((1, 1), shift) @ frame.to_video))
+    if target.y is None and target.x is None:
+        (x, y), (width, height) = path[0].tolist(), np.max(shown, axis=0)[2:].tolist()
+        target = replace(
+            target,
+            centre=(y, x) if target.centre == (None, None) else target.centre,
+            size=(height, width) if target.size == (None, None) else target.size,
+        )
+    return target, tuple(moved)
 
 
 # The sampled space, and the earth.

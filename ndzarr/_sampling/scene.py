@@ -52,6 +52,8 @@ class Asset:
     """'colours' or 'indices', if that is known."""
     series: str | int | None = None
     """Image of a TIFF that holds several, if the dataset names one."""
+    kind: str | None = None
+    """'intensity', or 'labels', whose channels a sample has only if they are asked for; None if that is not stated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

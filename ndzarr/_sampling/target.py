@@ -332,7 +332,7 @@ KEYS = (
     "gid", "gids", "vidid", "aid", "key",
     "cx", "cy", "width", "height", "slices", "space_slice", "time_slice", "time_start", "time_stop", "time_step",
     "z_start", "z_stop", "z_step",
-    "window_dims", "x", "y", "z", "t",
+    "window_dims", "x", "y", "z", "t", "follow",
     "channels", "scale", "resolution", "output_dims", "interpolation", "antialias",
     "pad", "padkw", "fill", "nodata", "dtype", "use_native_scale", "realign_native", "lazy", "finalize",
     "bounds", "crs",
@@ -369,6 +369,8 @@ class Target:
     """The annotation that fills in what is not given."""
     key: Any = None
     """Name of a pyramid, for a sampler without kwcoco."""
+    follow: Any = None
+    """The track with which the window moves from frame to frame."""
     centre: tuple[float | None, float | None] = (None, None)
     """Centre of the window along (y, x)."""
     size: tuple[float | None, float | None] = (None, None)
@@ -516,9 +518,12 @@ def parse(target: Mapping[str, Any]) -> Target:
     _refuse_others(target)
     given = _without_aliases(target)
     _refuse_contradictions(given)
-    given |= {key: check_id(key, given[key]) for key in ("gid", "vidid", "aid") if key in given}
+    given |= {key: check_id(key, given[key]) for key in ("gid", "vidid", "aid", "follow") if key in given}
     gids = check_ids(given["gids"]) if given.get("gids") is not None else None
     video = gids is not None or given.get("vidid") is not None
+    if given.get("follow") is not None and not video:
+        hint = "Give vidid, or gids"
+        raise TargetError(f"follow={given['follow']!r}: a track is followed in a video", key="follow", hint=hint)
     if gids is None and given.get("gid") is not None:
         gids = (given["gid"],)
     y, x, time = _intervals(given)
@@ -530,6 +535,7 @@ def parse(target: Mapping[str, Any]) -> Target:
         vidid=given.get("vidid"),
         aid=given.get("aid"),
         key=given.get("key"),
+        follow=given.get("follow"),
         centre=centre,
         size=size,
         y=y,

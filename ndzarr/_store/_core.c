@@ -1408,6 +1408,217 @@ done:
     return result;
 }
 
+/* ------------------------------------------------------------------------------- means of arrays that overlap */
+
+/* Numbers, and classes of so many bytes. */
+enum { U1, I1, U2, I2, F4, F8, C1, C2, C4, C8, TYPES };
+static const int64_t TYPE_SIZES[TYPES] = {1, 1, 2, 2, 4, 8, 1, 2, 4, 8};
+/* What the arrays become before they become the output. */
+static const int MEANS[TYPES] = {F4, F4, F4, F4, F4, F8, C1, C2, C4, C8};
+
+/* An array that lies within the output, from a row and a column on. */
+typedef struct {
+    const char *pixels, *weights;
+    int64_t row, column, rows, columns, pixel_stride, weight_stride, type;
+} layer_t;
+
+/*
+ * Takes a row of pixels into their running mean, of which `total` holds the weights; columns from `touched` on have
+ * none yet. An infinite mean stays infinite unless NaN, or the opposite, comes.
+ */
+#define AVERAGE(NAME, PIXEL, REAL)                                                                                      \
+    static void NAME(void *mean_row, float *restrict total, const void *pixel_row, const float *restrict weights,       \
+                     int64_t touched, int64_t count) {                                                                  \
+        REAL *restrict mean = mean_row;                                                                                 \
+        const PIXEL *restrict pixels = pixel_row;                                                                       \
+        for (int64_t x = 0; x < touched; x++) {                                                                         \
+            REAL pixel = (REAL)pixels[x], old = mean[x], both = pixel + old;                                            \
+            total[x] += weights[x];                                                                                     \
+            REAL moved = old + (pixel - old) * (REAL)(weights[x] / total[x]);                                           \
+            mean[x] = (old - old != 0) & (both == both) ? old : moved;                                                  \
+        }                                                                                                               \
+        for (int64_t x = touched; x < count; x++) {                                                                     \
+            total[x] = weights[x];                                                                                      \
+            mean[x] = (REAL)pixels[x];                                                                                  \
+        }                                                                                                               \
+    }
+
+/* Takes those classes of a row whose weight is the largest so far. */
+#define CHOOSE(NAME, PIXEL)                                                                                             \
+    static void NAME(void *best_row, float *restrict total, const void *pixel_row, const float *restrict weights,       \
+                     int64_t touched, int64_t count) {                                                                  \
+        PIXEL *restrict best = best_row;                                                                                \
+        const PIXEL *restrict pixels = pixel_row;                                                                       \
+        for (int64_t x = 0; x < count; x++) {                                                                           \
+            int better = x >= touched || weights[x] > total[x];                                                         \
+            total[x] = better ? weights[x] : total[x];                                                                  \
+            best[x] = better ? pixels[x] : best[x];                                                                     \
+        }                                                                                                               \
+    }
+
+/* Rounds a row of means, half to even: behind this number, the last bit of a float is worth 1. */
+#define ROUND(NAME, PIXEL)                                                                                              \
+    static void NAME(void *out_row, const void *mean_row, int64_t count) {                                              \
+        const float *restrict mean = mean_row;                                                                          \
+        PIXEL *restrict out = out_row;                                                                                  \
+        for (int64_t x = 0; x < count; x++) {                                                                           \
+            float shifted = mean[x] + 12582912.0f;                                                                      \
+            int32_t bits;                                                                                               \
+            memcpy(&bits, &shifted, sizeof(bits));                                                                      \
+            out[x] = (PIXEL)(bits - 0x4B400000);                                                                        \
+        }                                                                                                               \
+    }
+
+#define COPY(NAME, PIXEL)                                                                                               \
+    static void NAME(void *out_row, const void *mean_row, int64_t count) {                                              \
+        memcpy(out_row, mean_row, (size_t)count * sizeof(PIXEL));                                                       \
+    }
+
+AVERAGE(average_u1, uint8_t, float)
+AVERAGE(average_i1, int8_t, float)
+AVERAGE(average_u2, uint16_t, float)
+AVERAGE(average_i2, int16_t, float)
+AVERAGE(average_f4, float, float)
+AVERAGE(average_f8, double, double)
+ROUND(round_u1, uint8_t)
+ROUND(round_i1, int8_t)
+ROUND(round_u2, uint16_t)
+ROUND(round_i2, int16_t)
+CHOOSE(choose_1, uint8_t)
+CHOOSE(choose_2, uint16_t)
+CHOOSE(choose_4, uint32_t)
+CHOOSE(choose_8, uint64_t)
+COPY(copy_1, uint8_t)
+COPY(copy_2, uint16_t)
+COPY(copy_4, uint32_t)
+COPY(copy_8, uint64_t)
+
+typedef void average_t(void *, float *, const void *, const float *, int64_t, int64_t);
+typedef void give_t(void *, const void *, int64_t);
+static average_t *const AVERAGES[TYPES] = {average_u1, average_i1, average_u2, average_i2, average_f4,
+                                           average_f8, choose_1,   choose_2,   choose_4,   choose_8};
+static give_t *const GIVES[TYPES] = {round_u1, round_i1, round_u2, round_i2, copy_4, copy_8, copy_1, copy_2, copy_4, copy_8};
+
+/* Rows of scratch. */
+typedef struct {
+    char *mean;
+    float *total;
+    int64_t real; /* bytes of a mean */
+} means_t;
+
+static void clear(const means_t *means, int64_t from, int64_t to) {
+    if (to > from) {
+        memset(means->mean + from * means->real, 0, (size_t)((to - from) * means->real));
+        memset(means->total + from, 0, (size_t)(to - from) * sizeof(float));
+    }
+}
+
+static void blend_row(int64_t y, int64_t width, const layer_t *layers, int64_t count, const means_t *means) {
+    int64_t reach = 0; /* no layer has touched columns from here on */
+    for (int64_t k = 0; k < count; k++) {
+        const layer_t *layer = layers + k;
+        int64_t row = y - layer->row, column = layer->column, end = column + layer->columns;
+        if (row < 0 || row >= layer->rows)
+            continue;
+        clear(means, reach, column);
+        reach = reach > column ? reach : column;
+        AVERAGES[layer->type](means->mean + column * means->real, means->total + column,
+                              layer->pixels + row * layer->pixel_stride,
+                              (const float *)(const void *)(layer->weights + row * layer->weight_stride),
+                              (reach < end ? reach : end) - column, layer->columns);
+        reach = reach > end ? reach : end;
+    }
+    clear(means, reach, width);
+}
+
+/* A buffer of rows whose numbers follow one another; sets an exception and returns -1 if it is none. */
+static int get_rows(PyObject *object, Py_buffer *view, int writable, int64_t size) {
+    if (object == NULL || PyObject_GetBuffer(object, view, PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) < 0)
+        return -1;
+    if (view->ndim != 2 || view->itemsize != size || (view->shape[1] > 1 && view->strides[1] != size))
+        return refuse("an array does not have rows of numbers of its type");
+    if ((uintptr_t)view->buf % (size_t)size || view->strides[0] % size)
+        return refuse("the numbers of an array lie between multiples of their size");
+    return 0;
+}
+
+PyDoc_STRVAR(blend_doc, "blend(out, type, covered, pixels, weights, table)\n--\n\n"
+                        "Write the weighted mean of arrays that overlap, and where there are any.");
+
+static PyObject *blend(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *out, *covered, *pixels, *weights, *objects, *result = NULL;
+    Py_buffer own[3] = {{0}}, *table = own, *target = own + 1, *shown = own + 2, *views = NULL;
+    const int64_t *rows;
+    int64_t count = 0;
+    int type;
+    layer_t *layers = NULL;
+    means_t means = {0};
+    if (!PyArg_ParseTuple(args, "OiOO!O!O", &out, &type, &covered, &PyList_Type, &pixels, &PyList_Type, &weights, &objects))
+        return NULL;
+    if (type < 0 || type >= TYPES) {
+        refuse("unknown type");
+        return NULL;
+    }
+    if (get_table(objects, table, 3, &rows, &count) < 0 || get_rows(out, target, 1, TYPE_SIZES[type]) < 0 ||
+        get_rows(covered, shown, 1, 1) < 0)
+        goto done;
+    int64_t height = target->shape[0], width = target->shape[1];
+    if (shown->shape[0] != height || shown->shape[1] != width || PyList_Size(pixels) != count || PyList_Size(weights) != count) {
+        refuse("arrays that belong together differ in size or number");
+        goto done;
+    }
+    views = calloc((size_t)count * 2 + 1, sizeof(Py_buffer));
+    layers = calloc((size_t)count + 1, sizeof(layer_t));
+    means.real = TYPE_SIZES[MEANS[type]];
+    means.mean = malloc((size_t)(width * means.real) + 1);
+    means.total = malloc((size_t)width * sizeof(float) + 1);
+    if (views == NULL || layers == NULL || means.mean == NULL || means.total == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (int64_t k = 0; k < count; k++, rows += 3) {
+        Py_buffer *pixel = views + 2 * k, *weight = pixel + 1;
+        if (rows[2] < 0 || rows[2] >= TYPES || MEANS[rows[2]] != MEANS[type]) {
+            refuse("an array has a type that the output is not made of");
+            goto done;
+        }
+        if (get_rows(PyList_GetItem(pixels, (Py_ssize_t)k), pixel, 0, TYPE_SIZES[rows[2]]) < 0 ||
+            get_rows(PyList_GetItem(weights, (Py_ssize_t)k), weight, 0, sizeof(float)) < 0)
+            goto done;
+        int64_t tall = pixel->shape[0], wide = pixel->shape[1];
+        if (weight->shape[0] != tall || weight->shape[1] != wide || rows[0] < 0 || rows[1] < 0 || tall > height - rows[0] ||
+            wide > width - rows[1]) {
+            refuse("an array lies outside the output, or has other weights");
+            goto done;
+        }
+        layers[k] = (layer_t){pixel->buf, weight->buf, rows[0], rows[1], tall, wide, pixel->strides[0], weight->strides[0], rows[2]};
+    }
+    PyThreadState *state = PyEval_SaveThread();
+    for (int64_t y = 0; y < height; y++) {
+        blend_row(y, width, layers, count, &means);
+        uint8_t *any = (uint8_t *)shown->buf + y * shown->strides[0];
+        for (int64_t x = 0; x < width; x++)
+            any[x] = means.total[x] > 0;
+        GIVES[type]((char *)target->buf + y * target->strides[0], means.mean, width);
+    }
+    PyEval_RestoreThread(state);
+    result = Py_None;
+    Py_INCREF(result);
+done:
+    for (int64_t k = 0; views != NULL && k < 2 * count; k++)
+        if (views[k].obj != NULL)
+            PyBuffer_Release(views + k);
+    for (int k = 0; k < 3; k++)
+        if (own[k].obj != NULL)
+            PyBuffer_Release(own + k);
+    free(views);
+    free(layers);
+    free(means.mean);
+    free(means.total);
+    return result;
+}
+
 PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of libraries' functions; 0 leaves one as it is.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
@@ -1434,6 +1645,7 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, decode_doc},
     {"cut", cut_windows, METH_VARARGS, cut_doc},
+    {"blend", blend, METH_VARARGS, blend_doc},
     {"bind", bind, METH_O, bind_doc},
     {NULL, NULL, 0, NULL},
 };

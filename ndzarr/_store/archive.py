@@ -51,6 +51,12 @@ def is_archive(path: str | os.PathLike[str]) -> bool:
     return names_zip(path) and os.path.isfile(path)
 
 
+def archive_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the local zip that a path names, or that holds it; None if there is none."""
+    parts = Path(path)
+    return next((str(p) for p in (parts, *parts.parents) if is_archive(p)), None)
+
+
 class Member(NamedTuple):
     """A file within a zip."""
 

@@ -1,5 +1,7 @@
 """
-The compiled core: all chunks of a plan are decoded by one call, outside Python's lock and in threads of its own.
+The compiled core: what is done outside Python's lock.
+
+All chunks of a plan are decoded by one call, in threads of the core's own.
 
 `decode` takes a flat plan, which is a few tables of integers:
 
@@ -226,6 +228,50 @@ def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequen
     assert core is not None, "ChunkFormat.known is False"
     found: tuple[bytes, bytes] = core.cut(axes, array("q", windows), array("q", arrays), array("q", shards))
     return found
+
+
+_BLENDED = [np.dtype(code) for code in ("u1", "i1", "u2", "i2", "f4", "f8", "V1", "V2", "V4", "V8")]
+"""Types of arrays that can be blended, by their numbers in `_core.c`; those of bytes are classes."""
+MEANS = {np.dtype(np.float32): _BLENDED[:5], np.dtype(np.float64): _BLENDED[5:6]}
+"""Types of arrays, and of the output, whose means are computed in float32, and in float64."""
+
+
+def blend(
+    out: np.ndarray[Any, Any],
+    covered: np.ndarray[Any, Any],
+    starts: Sequence[tuple[int, int]],
+    pixels: Sequence[np.ndarray[Any, Any]],
+    weights: Sequence[np.ndarray[Any, Any]],
+) -> None:
+    """
+    Write the weighted mean of arrays that overlap, and where there are any.
+
+    All have axes (y, x), and numbers that follow one another along x.
+
+    Parameters
+    ----------
+    out
+        Of a type of `MEANS`: means of integers are rounded, half to even.  Or `V1` to `V8`: the first of the pixels
+        with the largest weight is taken.  Pixels that no array covers become 0.
+    covered
+        bool.
+    starts
+        Row and column of each array in the output.
+    pixels
+        Of the types that `MEANS` has beside that of the output, or of the output's.
+    weights
+        float32, above 0; of the shapes of `pixels`.
+
+    Raises
+    ------
+    ValueError
+        Types or shapes do not fit one another.
+    """
+    core = _module()
+    assert core is not None, "is_built() is False"
+    rows = ((*start, _BLENDED.index(own.dtype)) for start, own in zip(starts, pixels, strict=True))
+    table = array("q", [n for row in rows for n in row])
+    core.blend(out, _BLENDED.index(out.dtype), covered, list(pixels), list(weights), table)
 
 
 def is_built() -> bool:

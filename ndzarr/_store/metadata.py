@@ -331,12 +331,12 @@ def pixel_size_of(attrs: Mapping[str, Any], place: Georeference | None) -> tuple
 
 
 def _ome_size(attrs: Mapping[str, Any], notes: list[str]) -> PixelSize:
-    """Return what OME-Zarr says: the scale of the first dataset, times that of all of them, in the axes' units."""
+    """Return what OME-Zarr says: the scale of a native pixel, in the axes' units."""
     image = _ome_image(attrs)
-    axes, datasets = axes_of(image), image.get("datasets")
-    if not axes or not isinstance(datasets, list) or not datasets:
-        return PixelSize()
-    factors = [scale_of(steps) for steps in (datasets[0].get(_TRANSFORMS), image.get(_TRANSFORMS))]
+    axes, stated = axes_of(image), _native_transformations(image)
+    factors = [scale_of(steps) for steps in stated]
+    if any(step.get("type") == "identity" for steps in stated[:1] for step in _steps(steps)):
+        factors.append([1.0] * len(axes))
     said, sizes = Statements("OME-Zarr", notes), dict[str, Any]()
     for k, axis in enumerate(axes):
         name, unit = (axis.get("name"), axis.get("unit")) if isinstance(axis, Mapping) else (axis, None)
@@ -362,10 +362,9 @@ def ome_record(attrs: Mapping[str, Any]) -> dict[str, Any]:
     if "ndzarr" in attrs:  # recorded before
         return {}
     image = _ome_image(attrs)
-    axes, datasets = axes_of(image), image.get("datasets")
+    axes = axes_of(image)
     scale, shift = [1.0] * len(axes), [0.0] * len(axes)
-    stated = [datasets[0].get(_TRANSFORMS), image.get(_TRANSFORMS)] if isinstance(datasets, list) and datasets else []
-    for step in (step for steps in stated for step in _steps(steps)):
+    for step in (step for steps in _native_transformations(image) for step in _steps(steps)):
         found = next((step.get(key) for key in ("scale", "translation") if step.get("type") == key), None)
         numbers = [as_number(v) for v in found] if isinstance(found, list) and len(found) == len(axes) else []
         for k, number in enumerate(numbers):
@@ -386,6 +385,20 @@ def _ome_image(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
     multiscales = ome.get("multiscales") if isinstance(ome, Mapping) else None
     found = multiscales[0] if isinstance(multiscales, list) and multiscales else {}
     return found if isinstance(found, Mapping) else {}
+
+
+def _native_transformations(image: Mapping[str, Any]) -> list[Any]:
+    """
+    Return the `coordinateTransformations` that lead from native pixels to the axes of an image.
+
+    Up to OME-Zarr 0.5 they are those of the first dataset, and then those of all datasets.  In 0.6 the latter relate
+    the axes to other coordinate systems.
+    """
+    datasets = image.get("datasets")
+    if not isinstance(datasets, list) or not datasets:
+        return []
+    own = datasets[0].get(_TRANSFORMS)
+    return [own] if "coordinateSystems" in image else [own, image.get(_TRANSFORMS)]
 
 
 def axes_of(image: Mapping[str, Any]) -> list[Any]:

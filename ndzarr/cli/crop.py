@@ -46,7 +46,9 @@ Examples:
 @click.option("--resolution", metavar="SIZE", help="Size of an output pixel, such as 0.5um, 10GSD or 20x.")
 @click.option("--level", type=int, help="Level to read as it is stored; x and y count its pixels.")
 @click.option("--palette", type=click.Choice(PALETTES), help="Colours or class numbers of a TIFF with a palette.")
-@click.option("--series", type=series, metavar="NAME | N", help="Image of a TIFF that holds several; see info.")
+@click.option(
+    "--series", type=series, metavar="NAME | N", help="Image of a TIFF or plate that holds several; see info."
+)
 @click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several; see info.")
 @click.option("--axes", "letters", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")

@@ -35,7 +35,8 @@ Examples:
 @click.option("--format", type=click.Choice(_FORMATS), default="yolo", show_default=True, help="Layout of the labels.")
 @click.option("--image", type=click.Choice(_IMAGES), default="png", show_default=True,
               help="Files of the crops; mp4 and gif hold all frames of a window.")  # fmt: skip
-@click.option("--labels", metavar="NAME", help="boxes, segments, classes or instances, as far as the format has them.")
+@click.option("--labels", metavar="NAME",
+              help="boxes, segments, obb, pose, classes or instances, as far as the format has them.")  # fmt: skip
 @click.option("--quality", type=click.IntRange(1, 100), default=95, show_default=True, help="Quality of JPEG.")
 @click.option("--fps", type=float, default=10.0, show_default=True, help="Frames per second of clips.")
 @click.option("--split", metavar="F,F[,F]", help="Fractions for training, validation and test, by video or image.")

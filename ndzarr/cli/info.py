@@ -23,14 +23,15 @@ from ndzarr._library.keys import is_unchanged
 from ndzarr._library.open import open as open_in_place
 from ndzarr._library.open import why_inefficient
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.zarr_store import list_images
+from ndzarr._pyramid.zarr_store import list_images, list_series
 from ndzarr._remote.urls import is_url, names_file, shown
-from ndzarr._store.archive import is_archive
+from ndzarr._store.archive import archive_of
 from ndzarr._store.arrays import ChunkArray
 from ndzarr._store.codecs import ChunkCodec
 from ndzarr._store.metadata import pixel_size_of
 from ndzarr._store.validity import Nodata
 from ndzarr.cli.options import plain_warnings
+from ndzarr.cli.options import series as as_series
 from ndzarr.errors import NdzarrError, StoreError
 
 
@@ -45,6 +46,7 @@ Examples:
   List the images of a Zarr group, and describe one of them:
     ndzarr info product.zarr
     ndzarr info product.zarr --variable measurements/reflectance/r10m/b02
+    ndzarr info plate.zarr --series A/01/0
   Print the sizes of all axes with jq:
     ndzarr info pyramids/*.zarr --json | jq '.[].sizes'
 """
@@ -52,24 +54,32 @@ Examples:
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @click.option("--estimate", "estimated", is_flag=True, help="Estimate the size of a pyramid under each preset.")
 @click.option("--variable", metavar="NAME", help="Image of a Zarr group that holds several.")
+@click.option("--series", type=as_series, metavar="NAME | N", help="Image of a TIFF, or a plate, that holds several.")
 @click.option("--axes", metavar="LETTERS", help="Axes of an array without names, such as tczyx.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects, one per path.")
-def command(paths: tuple[str, ...], estimated: bool, variable: str | None, axes: str | None, as_json: bool) -> None:
+def command(
+    paths: tuple[str, ...],
+    estimated: bool,
+    variable: str | None,
+    series: str | int | None,
+    axes: str | None,
+    as_json: bool,
+) -> None:
     """
     Describe pyramids and how they are stored, or image files and the pyramids that they would become.
 
     If a Zarr group holds several images, it lists them.
     """
     found, failed = [], False
-    how = {"variable": variable, "axes": axes}
+    how = {"variable": variable, "series": series, "axes": axes}
     for path in paths:
         try:
             with plain_warnings():
                 if is_url(path):
                     facts, title = _remote(path, estimated, how)
                 else:
-                    stored = is_store(path) or is_archive(path)
-                    facts, title = _store(path, how) if stored else _image(path, estimated)
+                    stored = is_store(path) or archive_of(path) is not None
+                    facts, title = _store(path, how) if stored else _image(path, estimated, how)
         except NdzarrError as error:
             click.echo(f"Error: {error}", err=True)
             failed = True
@@ -90,7 +100,7 @@ def _remote(url: str, estimated: bool, how: dict[str, Any]) -> tuple[dict[str, A
     try:
         return _pyramid(open_in_place(url, **how), url)
     except StoreError:
-        return _image(url, estimated)
+        return _image(url, estimated, how)
 
 
 def _store(path: str, how: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -98,11 +108,16 @@ def _store(path: str, how: dict[str, Any]) -> tuple[dict[str, Any], str]:
     try:
         return _pyramid(open_in_place(path, **how), path)
     except StoreError as error:
-        if error.key != "variable" or how["variable"] is not None:
+        if error.key not in ("variable", "series") or how[error.key] is not None:
             raise
-    images = list_images(path)
-    told = [{**i._asdict(), "dims": list(i.dims), "shape": list(i.shape), "text": str(i)} for i in images]
-    return {"path": path, "images": told}, f"Group {shown(path)} of {len(images)} images"
+        named = error.key == "series"
+    if named:
+        told = [{"name": i.name, "path": i.path, **i.about, "text": str(i)} for i in list_series(path) or ()]
+    else:
+        told = [
+            {**i._asdict(), "dims": list(i.dims), "shape": list(i.shape), "text": str(i)} for i in list_images(path)
+        ]
+    return {"path": path, "images": told}, f"Group {shown(path)} of {len(told)} images"
 
 
 def _pyramid(pyramid: Pyramid, path: str) -> tuple[dict[str, Any], str]:
@@ -146,10 +161,10 @@ def _source(pyramid: Pyramid) -> dict[str, Any] | None:
     return {**source, "state": "unchanged" if same else "changed since"}
 
 
-def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
+def _image(path: str, estimated: bool, how: dict[str, Any]) -> tuple[dict[str, Any], str]:
     from ndzarr._pyramid.sources import open_source
 
-    with open_source(path) as source:
+    with open_source(path, **how) as source:
         sizes = dict(zip(source.dims, source.shape, strict=True))
         height, width = source.shape[-2:]
         levels = range(level_count(height, width))
@@ -168,7 +183,7 @@ def _image(path: str, estimated: bool) -> tuple[dict[str, Any], str]:
             "source": dict(source.metadata),
             **({"estimates": _estimates(source)} if estimated else {}),
         }
-    return facts | _in_place(path), f"Image {shown(path)}"
+    return facts | _in_place(path, how), f"Image {shown(path)}"
 
 
 def _stated_size(source: Source) -> PixelSize | None:
@@ -177,12 +192,12 @@ def _stated_size(source: Source) -> PixelSize | None:
     return pixel_size_of(attrs, from_attributes(attrs))[0]
 
 
-def _in_place(path: str) -> dict[str, Any]:
+def _in_place(path: str, how: dict[str, Any]) -> dict[str, Any]:
     """Return whether a file is read in place, and its own levels; nothing for files that never are."""
     if file_kind(path) is None:
         return {}
     try:
-        pyramid = open_in_place(path)
+        pyramid = open_in_place(path, **how)
     except StoreError as error:
         return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
     why, array = why_inefficient(pyramid), pyramid.levels[0].array

@@ -288,6 +288,7 @@ class Targets:
         context: float = 1.0,
         time_dims: int | None = None,
         time_overlap: float = 0,
+        follow: bool = False,
         resolution: float | str | None = None,
         keep_borders: bool | str = "pad",
         classes_of_interest: Names | None = None,
@@ -305,6 +306,10 @@ class Targets:
         time_dims, time_overlap
             Frames of a clip, and the overlap of neighbours as frames or a fraction; the last clip ends with the track,
             and clips in which the track has no box are left out.  By default a track is one window.
+        follow
+            Move the window from frame to frame, so that the track stays in its middle: the column `follow`, which
+            `load_sample` understands.  Sizes are then those of the largest box in the frames of a window, its place is
+            that in its first frame, and `annot_ids` are those of the track alone.
         resolution, keep_borders, classes_of_interest, negative_classes, crowd
             As for `positives`.
         ids
@@ -340,7 +345,7 @@ class Targets:
         placement = positives.Placement(window_dims, context, 0.0, time_dims, borders)
         sizes = WindowSizes(self.source, self._context.spaces("video", ids), resolution)
         classes = classes_of_interest, negative_classes
-        return self._named(tracks.tracks(self._context, sizes, placement, time_overlap, *classes, crowd))
+        return self._named(tracks.tracks(self._context, sizes, placement, time_overlap, follow, *classes, crowd))
 
     def query(self, expression: str, space: str = "image") -> list[Any]:
         """

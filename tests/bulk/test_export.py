@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
+import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -133,6 +134,54 @@ def test_what_was_exported_reads_back_as_the_same_boxes_and_pixels(sampler, tile
     windows = (path / "windows.csv").read_text().splitlines()
     assert windows[0] == "file,split,gid,x,y,width,height"
     assert windows[2].endswith("_000001.jpg,,1,100,0,100,60".replace("jpg", images["000001"].rpartition(".")[2]))
+
+
+@pytest.mark.parametrize("form", ["flat", "named"])
+def test_poses_and_oriented_boxes_are_those_of_their_objects_within_the_window(tmp_path, form):
+    Image.fromarray(photo(80, 80, 0)).save(tmp_path / "a.png")
+    points = [(20, 20, 2), (30, 36, 1), (60, 30, 2)]
+    named = [{"xy": list(p[:2]), "visible": p[2], "keypoint_category_id": k} for k, p in enumerate(points)]
+    diamond = [(50, 10), (70, 30), (50, 50), (30, 30)]  # a square on its corner
+    annotations = [
+        {"id": 1, "image_id": 1, "category_id": 5, "bbox": [10, 10, 52, 40],
+         "keypoints": named[::-1] if form == "named" else np.ravel(points).tolist()},
+        {"id": 2, "image_id": 1, "category_id": 5, "bbox": [30, 10, 40, 40],
+         "segmentation": [np.ravel(diamond).tolist()]},
+    ]  # fmt: skip
+    names = ["nose", "left_eye", "right_eye"]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 80, "height": 80}], "annotations": annotations,
+        "categories": [{"id": 5, "name": "cat", "keypoints": names}],
+        "keypoint_categories": [{"id": k, "name": name} for k, name in enumerate(names)],
+    }  # fmt: skip
+    sampler = ndzarr.CocoSampler(content, tmp_path / "work", image_root=tmp_path)
+    left = {"gid": 1, "cx": 25, "cy": 40, "width": 50, "height": 80}
+    pose = sampler.export([{"gid": 1}, left], tmp_path / "pose", labels="pose")
+    about = yaml.safe_load((pose / "data.yaml").read_text())
+    assert (about["kpt_shape"], about["flip_idx"]) == ([3, 3], [0, 2, 1])
+    labels = [np.loadtxt(path) for path in sorted((pose / "labels" / "train").iterdir())]
+    assert labels[0][:, 0].tolist() == [0, 0]
+    np.testing.assert_allclose(labels[0][0, 5:].reshape(3, 3) * (80, 80, 1), points, atol=1e-6)
+    np.testing.assert_allclose(labels[1][0, 5:].reshape(3, 3) * (50, 80, 1), [*points[:2], (0, 0, 0)], atol=1e-6)
+    assert not labels[0][1, 5:].any()  # without keypoints
+    obb = sampler.export([{"gid": 1}, left], tmp_path / "obb", labels="obb")
+    labels = [np.loadtxt(path)[1, 1:].reshape(4, 2) for path in sorted((obb / "labels" / "train").iterdir())]
+    np.testing.assert_allclose(labels[0] * 80, diamond, atol=1e-6)
+    seen = shapely.intersection(shapely.Polygon(diamond), shapely.box(0, 0, 50, 80))
+    around = shapely.intersection(seen.minimum_rotated_rectangle, shapely.box(0, 0, 50, 80))
+    assert shapely.Polygon(labels[1] * (50, 80)).buffer(1e-6).contains(around)
+    coco = sampler.export([left], tmp_path / "coco", "coco")
+    found = json.loads((coco / "annotations.json").read_text())
+    assert found["categories"] == content["categories"]
+    have = found["annotations"][0]["keypoints"]
+    if form == "named":
+        assert [(*p["xy"], p["visible"]) for p in have][::-1] == [*points[:2], (0, 0, 0)]
+    else:
+        assert have == [*np.ravel(points[:2]), 0, 0, 0]
+    for path, corners in ((pose, False), (obb, True)):  # and they are read back
+        dset = ndzarr.dataset(path)
+        assert [len(dset.gid_to_aids[gid]) for gid in dset.imgs] == [2, 2]
+        assert any("segmentation" in a for a in dset.anns.values()) == corners
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools

@@ -256,6 +256,19 @@ def test_scales_of_the_whole_multiscale_count(tmp_path):
     assert str(ndzarr.open(tmp_path / "a.zarr").pixel_size) == "y 1 µm, x 2.5 µm (OME-Zarr)"
 
 
+def test_an_identity_of_ome_zarr_06_makes_a_pixel_as_large_as_a_unit(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group.create_array("0", data=PIXELS, chunks=(64, 64))
+    axes = [{"name": d, "type": "space", "unit": "micrometer"} for d in "yx"]
+    step = {"type": "identity", "input": {"path": "0"}, "output": {"name": "physical"}}
+    image = {
+        "coordinateSystems": [{"name": "physical", "axes": axes}],
+        "datasets": [{"path": "0", "coordinateTransformations": [step]}],
+    }
+    group.attrs["ome"] = {"version": "0.6", "multiscales": [image]}
+    assert str(ndzarr.open(tmp_path / "a.zarr").pixel_size) == "1 µm (OME-Zarr)"
+
+
 @pytest.mark.parametrize(
     ("kind", "unit"), [("utm", "meter"), ("rotated", "meter"), ("feet", "meter"), ("degrees", "degree")]
 )  # fmt: skip

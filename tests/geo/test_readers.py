@@ -54,6 +54,20 @@ def test_xarray_places_each_level(dem, tmp_path, kind):
                 assert np.array_equal(image[d], own[d])
 
 
+@pytest.mark.parametrize("version", ["WKT2_2019", "WKT1_GDAL"])
+def test_readers_find_the_code_of_a_system_that_a_source_gives_as_text(tmp_path, version):
+    text = pytest.importorskip("pyproj").CRS.from_epsg(3067).to_wkt(version)
+    axes = {"y": 7e6 - 10 * np.arange(30), "x": 3e5 + 10 * np.arange(40)}
+    source = xarray.DataArray(np.zeros((30, 40), "u1"), axes).assign_coords(spatial_ref=0)
+    source.spatial_ref.attrs["crs_wkt"] = text
+    pyramid = ndzarr.transcode(source, tmp_path / "a.zarr")
+    sample = ndzarr.Sampler({"a": pyramid.path}).load_sample({"key": "a"})
+    for image in (open_level(pyramid, 0)["image"], pyramid.window(scale=0.5), pyramid.to_xarray(), sample["image"]):
+        assert image.rio.crs.to_epsg() == image.odc.crs.epsg == 3067
+    with rasterio.open(ndzarr.export_cog(pyramid, tmp_path / "a.tif")) as file:
+        assert file.crs.to_epsg() == 3067
+
+
 @pytest.mark.parametrize("kind", ["utm", "point", "rotated"])
 def test_each_array_declares_the_conventions_with_its_own_transform_and_shape(dem, tmp_path, kind):
     path = dem(kind)
@@ -89,11 +103,19 @@ def test_chunks_that_are_not_stored_are_nodata_in_every_reader(tmp_path, dtype, 
     assert ndzarr.verify(pyramid.path).empty >= 1
 
 
-def test_channels_with_different_nodata_leave_missing_chunks_0(tmp_path):
-    pyramid = ndzarr.transcode(np.ones((2, 5, 5), "i2"), tmp_path / "a.zarr", nodata=[-1, None])
+@pytest.mark.parametrize("nodata", [None, [-1, None]])
+@pytest.mark.parametrize(("dtype", "fill"), [("i2", 0), ("f4", np.nan), ("c8", complex(np.nan, 0))])
+def test_without_one_nodata_no_reader_takes_a_0_among_floats_for_it(tmp_path, dtype, fill, nodata):
+    pixels = np.zeros((2, 300, 300), dtype)
+    pixels[0, 200:] = pixels[1, :, 200:] = fill
+    pyramid = ndzarr.transcode(pixels, tmp_path / "a.zarr", axes="cyx", nodata=nodata)
     array = zarr.open_array(Path(pyramid.path, "0/image"), mode="r")
-    assert array.fill_value == 0
+    assert np.asarray(array.fill_value).tobytes() == np.asarray(fill, dtype).tobytes()
     assert "nodata" not in array.attrs
+    kvstore = {"driver": "file", "path": f"{pyramid.path}/0/image"}
+    found = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    assert pyramid.read().tobytes() == pixels.tobytes() == array[...].tobytes() == found.read().result().tobytes()
+    assert ndzarr.verify(pyramid.path).empty >= 1
 
 
 def test_a_reprojected_window_mixes_no_nodata_with_data(dem, tmp_path):

@@ -16,7 +16,7 @@ def of(**values):
 
 
 def write_slide(folder: Path, levels, tile: int = 16, spacing: float = 0.0005) -> list[Path]:
-    """Write levels, arrays with axes (y, x, rgb), from native to coarsest; `spacing` is that of native pixels in mm."""
+    """Write levels, arrays with axes (y, x, rgb or gray), native first; `spacing` is that of native pixels in mm."""
     study, series, frame, dimension = (generate_uid() for _ in range(4))
     return [
         _write(
@@ -35,11 +35,12 @@ def write_slide(folder: Path, levels, tile: int = 16, spacing: float = 0.0005) -
 
 
 def _write(path, pixels, number, tile, spacing, study, series, frame, dimension):
-    height, width = pixels.shape[:2]
+    height, width, samples = pixels.shape
+    bits = 8 * pixels.itemsize
     rows, columns = -(-height // tile), -(-width // tile)
-    padded = np.zeros((rows * tile, columns * tile, 3), np.uint8)
+    padded = np.zeros((rows * tile, columns * tile, samples), pixels.dtype)
     padded[:height, :width] = pixels
-    tiles = padded.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2)
+    tiles = padded.reshape(rows, tile, columns, tile, samples).swapaxes(1, 2)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = VLWholeSlideMicroscopyImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -62,14 +63,14 @@ def _write(path, pixels, number, tile, spacing, study, series, frame, dimension)
         DimensionOrganizationType="TILED_FULL",
         DimensionOrganizationSequence=[of(DimensionOrganizationUID=dimension)],
         ImageType=["ORIGINAL" if not number else "DERIVED", "PRIMARY", "VOLUME", "NONE" if not number else "RESAMPLED"],
-        SamplesPerPixel=3,
-        PhotometricInterpretation="RGB",
-        PlanarConfiguration=0,
+        SamplesPerPixel=samples,
+        PhotometricInterpretation="RGB" if samples == 3 else "MONOCHROME2",
+        **({"PlanarConfiguration": 0} if samples == 3 else {"PresentationLUTShape": "IDENTITY"}),
         Rows=tile,
         Columns=tile,
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
+        BitsAllocated=bits,
+        BitsStored=bits,
+        HighBit=bits - 1,
         PixelRepresentation=0,
         NumberOfFrames=rows * columns,
         TotalPixelMatrixColumns=width,

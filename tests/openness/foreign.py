@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -749,7 +750,7 @@ def table(folder: Path) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    import tempfile
-
     with tempfile.TemporaryDirectory() as work:
-        print(table(Path(work))[1], "wrong of", len(ROWS))
+        text, wrong = table(Path(work))
+    print(text)
+    sys.exit(wrong > 0)

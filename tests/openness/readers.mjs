@@ -1,6 +1,7 @@
 // Readers of JavaScript: what each finds in a store or a COG, as JSON; see readers.py.
 
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
 const [name, ...paths] = process.argv.slice(2);
@@ -65,6 +66,8 @@ async function cogeotiff(path) {
 }
 
 const readers = { zarrita, "geotiff.js": geotiff, "@cogeotiff/core": cogeotiff };
+const own = new URL(`node_modules/${name.replace(".js", "")}/package.json`, import.meta.url);
+console.log(JSON.stringify({ version: JSON.parse(readFileSync(own, "utf8")).version }));
 for (const path of paths) {
   const answer = await readers[name](path).catch((error) => ({ error: `${error.name}: ${error.message}` }));
   console.log(JSON.stringify(answer));

@@ -1,29 +1,36 @@
 """Readers that are not ours: what each finds in a store or a COG, as JSON.
 
-`python readers.py NAME PATH...` runs one of them in an environment that has its `PACKAGES`, and prints a line for each
-path; `readers.mjs` are those of JavaScript. Facts that a reader does not give are left out. Pixels are a digest of each
-level, so that nothing large is passed on.
+`python readers.py NAME PATH...` runs one of them in an environment that has its `PACKAGES`, and prints its version and
+a line for each path; `readers.mjs` are those of JavaScript. Facts that a reader does not give are left out. Pixels are
+a digest of each level, so that nothing large is passed on.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import http.server
+import importlib.metadata
+import io
 import json
+import math
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 # NumPy is imported by those that need it: GDAL's own environment has none.
 
@@ -34,7 +41,7 @@ Facts = dict[str, Any]
 PACKAGES = {
     "zarr-python": ["zarr"],
     "zarr-python 3.1": ["zarr==3.1.*"],
-    "zarrs": ["zarr", "zarrs"],
+    "zarrs": ["zarrs", "zarr"],
     "tensorstore": ["tensorstore"],
     "xarray": ["xarray", "zarr"],
     "dask": ["dask[array]", "zarr"],
@@ -50,6 +57,7 @@ PACKAGES = {
     "zarr-cm": ["zarr-cm"],
     "geozarr-toolkit": ["geozarr-toolkit"],
     "neuroglancer": ["neuroglancer", "pillow"],
+    "vizarr": ["numpy", "pillow", "zarr"],
     "GDAL": [],
     "rasterio": ["rasterio"],
     "tifffile": ["tifffile", "imagecodecs"],
@@ -58,7 +66,10 @@ PACKAGES = {
     "openslide": ["openslide-python", "openslide-bin"],
     "GDAL (COG)": [],
 }
-"""What to install for each, from PyPI."""
+"""What to install for each, from PyPI; the reader itself first."""
+
+VIZARR = "https://github.com/hms-dbmi/vizarr", "be7ccc26"
+"""What vizarr is built from, with what npm has: it publishes itself as a page in the web only."""
 
 NODE_PACKAGES = {
     "zarrita": ["zarrita"],
@@ -96,10 +107,14 @@ def _store(path: Path) -> Any:
     return ZipStore(path, read_only=True) if path.suffix == ".ozx" else path
 
 
-def _transforms(multiscale: Any) -> Facts:
-    axes = [a["name"] for a in multiscale["axes"]]
-    steps = [{s["type"]: s[s["type"]] for s in d["coordinateTransformations"]} for d in multiscale["datasets"]]
-    return {"axes": axes, "scale": [s["scale"] for s in steps], "translation": [s["translation"] for s in steps]}
+def _transforms(axes: Any, levels: Any) -> Facts:
+    """Return what axes and the transformations of each level say; OME-Zarr 0.6 has those of a level in a sequence."""
+    steps = [{s["type"]: s[s["type"]] for s in level[0].get("transformations") or level} for level in levels]
+    return {
+        "axes": [a["name"] for a in axes],
+        "scale": [s["scale"] for s in steps],
+        "translation": [s["translation"] for s in steps],
+    }
 
 
 def zarr_python(path: Path) -> Facts:
@@ -214,13 +229,8 @@ def ome_zarr(path: Path) -> Facts:
     from ome_zarr.reader import Reader
 
     [node] = list(Reader(parse_url(str(path)))())
-    steps = [{s["type"]: s[s["type"]] for s in d} for d in node.metadata["coordinateTransformations"]]
-    return {
-        "pixels": [digest(d) for d in map(_computed, node.data)],
-        "axes": [a["name"] for a in node.metadata["axes"]],
-        "scale": [s["scale"] for s in steps],
-        "translation": [s["translation"] for s in steps],
-    }
+    about = _transforms(node.metadata["axes"], node.metadata["coordinateTransformations"])
+    return {"pixels": [digest(d) for d in map(_computed, node.data)], **about}
 
 
 def ngff_zarr(path: Path) -> Facts:
@@ -240,7 +250,9 @@ def ome_zarr_models(path: Path) -> Facts:
     from ome_zarr_models import open_ome_zarr
 
     found: Any = open_ome_zarr(str(path))
-    return _transforms(json.loads(found.attributes.model_dump_json(exclude_none=True))["ome"]["multiscales"][0])
+    image = json.loads(found.attributes.model_dump_json(exclude_none=True))["ome"]["multiscales"][0]
+    axes = image["axes"] if "axes" in image else image["coordinateSystems"][0]["axes"]
+    return _transforms(axes, [d["coordinateTransformations"] for d in image["datasets"]])
 
 
 def yaozarrs(path: Path) -> Facts:
@@ -373,16 +385,31 @@ class _Files(http.server.SimpleHTTPRequestHandler):
         if wanted:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
         self.send_header("Content-Length", str(stop - start))
+        self.send_header("Content-Type", self.guess_type(file))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(data[start:stop])
 
+    def do_POST(self) -> None:
+        self.server.posted.put(self.rfile.read(int(self.headers["Content-Length"])).decode())  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Serves a folder; what is sent to it is in `posted`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder)))
+        self.posted: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, directory=str(folder))) as server:
+def _served(folder: Path) -> Iterator[_Server]:
+    with _Server(folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield server
         server.shutdown()
 
 
@@ -390,6 +417,7 @@ def _served(folder: Path) -> Iterator[str]:
 def _chromium(url: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        options += ["--window-size=900,700", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no web
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         browser = subprocess.Popen(["chromium", *options, f"--user-data-dir={profile}", url], **quiet)
         try:
@@ -403,13 +431,12 @@ def neuroglancer(path: Path) -> Facts:
     """Take a screenshot of the first channel, grey, a pixel of the screen for each of the store, exact for 8 bits."""
     import neuroglancer as ng
 
-    ome = _root(path)["attributes"]["ome"]
     y, x = _native(path)["shape"][-2:]
     ng.set_server_bind_address("127.0.0.1")
-    with _served(path.parent) as url:
-        viewer = ng.Viewer()
+    with _served(path.parent) as server:
+        viewer, url = ng.Viewer(), server.url
         source = f"{url}/{path.name}|zip:|zarr3:" if path.suffix == ".ozx" else f"zarr3://{url}/{path.name}/"
-        steps = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"][-2:]
+        steps = _native_scale(path)[-2:]
         with viewer.txn() as state:
             state.dimensions = ng.CoordinateSpace(names=["x", "y"], units="m", scales=steps[::-1])
             state.position = [(x - 1) / 2, (y - 1) / 2]
@@ -421,11 +448,74 @@ def neuroglancer(path: Path) -> Facts:
         signal.alarm(100)  # it says nothing of a codec that it lacks
         with _chromium(viewer.get_viewer_url()):
             shot = viewer.screenshot(size=[x, y]).screenshot
-    if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder, f"{path.name}.png").write_bytes(shot.image)
+    _keep(shot.image, f"neuroglancer-{path.name}.png")
     grey = shot.image_pixels[..., 0]
     assert len(set(grey.ravel().tolist())) > 1, "the picture is of one colour"
     return {"first": digest(grey)} if _native(path)["data_type"] == "uint8" else {"valid": True}
+
+
+def vizarr(path: Path) -> Facts:
+    """Compare its canvas, a pixel of the screen for each of the store, with the channels as `omero` wants them."""
+    import numpy as np
+    from PIL import Image
+
+    y, x = _native(path)["shape"][-2:]
+    step = _native_scale(path)[-1]
+    wanted = _composed(path)
+    seen = "nothing"
+    with _served(Path(sys.prefix, "vizarr", "dist")) as page, _served(path.parent) as files:
+        asked = {"source": f"{files.url}/{path.name}", "size": [x, y], "zoom": -math.log2(step)}
+        asked["target"] = [x * step / 2, y * step / 2]
+        with _chromium(f"{page.url}/page.html?{urlencode({'asked': json.dumps(asked)})}"):
+            end = time.monotonic() + 60  # it says nothing of a codec that it lacks
+            while time.monotonic() < end:
+                kind, _, data = page.posted.get(timeout=60).partition("base64,")
+                if not data:
+                    raise ValueError(kind)
+                shot = base64.b64decode(data)
+                canvas = np.asarray(Image.open(io.BytesIO(shot)))[..., :3].transpose(2, 0, 1)
+                if wanted is None and len(np.unique(canvas)) > 2:
+                    return {"valid": True}
+                if wanted is not None and canvas.shape == wanted.shape:
+                    seen = f"a picture that differs by {np.abs(canvas - wanted).max():.1f}"
+                    if np.abs(canvas - wanted).max() <= 1:
+                        _keep(shot, f"vizarr-{path.name}.png")
+                        return {"pixels0": digest(canvas)} if _is_picture(path) else {"valid": True}
+    raise TimeoutError(f"it shows {seen}")
+
+
+def _composed(path: Path) -> Any:
+    """Return what a viewer that adds up the channels shows (rgb y x, 0 to 255); None if `omero` says nothing of it."""
+    import numpy as np
+    import zarr
+
+    shown = _root(path)["attributes"]["ome"].get("omero")
+    if shown is None or path.suffix == ".ozx":
+        return None
+    out: Any = 0
+    for pixels, channel in zip(zarr.open_array(path / _levels(path)[0], mode="r")[...], shown["channels"], strict=True):
+        start, end = channel["window"]["start"], channel["window"]["end"]
+        colour = np.frombuffer(bytes.fromhex(channel["color"]), np.uint8)
+        scaled = np.clip((pixels.astype("f8") - start) / (end - start), 0, 1)
+        out = out + scaled * colour[:, None, None] * channel["active"]
+    return np.clip(out, 0, 255)
+
+
+def _is_picture(path: Path) -> bool:
+    """Return True for red, green and blue of 8 bits, which are shown as they are."""
+    native = _native(path)
+    return native["data_type"] == "uint8" and native["shape"][-3] == 3
+
+
+def _keep(shot: bytes, name: str) -> None:
+    if folder := os.environ.get("SCREENSHOTS"):
+        Path(folder, name).write_bytes(shot)
+
+
+def _native_scale(path: Path) -> list[float]:
+    """Return the size of a pixel along each axis, which OME-Zarr 0.6 states in a sequence."""
+    [step, *_] = _root(path)["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    return step.get("transformations", [step])[0]["scale"]  # type: ignore[no-any-return]
 
 
 def _native(path: Path) -> Any:
@@ -505,6 +595,17 @@ COG_READERS = (
 """Those that read COGs; all others read stores."""
 
 
+def version(reader: str) -> str:
+    """Return the release of a reader that runs here."""
+    if reader.startswith("GDAL"):
+        from osgeo import gdal
+
+        return str(gdal.__version__)
+    if reader == "vizarr":
+        return str(json.loads(Path(sys.prefix, "vizarr", "package.json").read_text())["version"])
+    return importlib.metadata.version(re.findall(r"[\w.-]+", PACKAGES[reader][0])[0])
+
+
 SECONDS = 300
 """How long a reader may take for a store."""
 
@@ -516,6 +617,7 @@ def _late(*_: Any) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _late)
+    print(json.dumps({"version": version(sys.argv[1])}), flush=True)
     for name in sys.argv[2:]:
         signal.alarm(SECONDS)
         try:

@@ -96,6 +96,15 @@ def test_what_one_window_or_all_windows_say_stays_exactly_that(image, tmp_path):
     assert np.array_equal(found[shown], values[shown])
 
 
+def test_numbers_that_are_not_finite_go_through_means(image, tmp_path):
+    whole = window(0, 0, 90, 120)
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr") as stitcher:
+        stitcher.add(whole, np.broadcast_to([np.inf, -np.inf, np.inf, 1, np.nan, 3] * 20, (90, 120)))
+        stitcher.add(whole, np.broadcast_to([np.inf, 5, -np.inf, -np.inf, 2, 3] * 20, (90, 120)))
+    found = ndzarr.open(tmp_path / "out.zarr").read()[0]
+    assert np.array_equal(found[7, :6], [np.inf, -np.inf, np.nan, -np.inf, np.nan, 3], equal_nan=True)
+
+
 def test_the_bits_do_not_depend_on_the_order(image, tmp_path):
     rng = np.random.default_rng(1)
     added = [(window(y, x, 60, 60), rng.normal(size=(60, 60)).astype("f4")) for y in (0, 20, 30) for x in (0, 25, 60)]
@@ -235,6 +244,7 @@ def test_one_process_stitches_a_destination_at_a_time(image, tmp_path):
         (window(0, 0, 10, 10), np.zeros((5, 5)), WindowError, "y", "scale=0.5"),
         (window(0, 0, 10, 10), np.zeros((2, 10, 10)), OptionError, "array", "1 channels"),
         (window(0, 0, 10, 10), np.zeros((10, 10), "c8"), OptionError, "array", "numbers"),
+        (window(0, 0, 10, 10), np.full((10, 10), 2**53 + 1), OptionError, "array", "labels"),
     ],
 )
 def test_what_does_not_fit_is_an_error(image, tmp_path, where, array, error, key, hint):

@@ -21,6 +21,7 @@ from helpers.subprocesses import environment
 from ndzarr._concurrency import available_cpus
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._indexing.selection import select
+from ndzarr._prediction.blending import blend
 from ndzarr._store import core
 from ndzarr._store.arrays import open_array
 from ndzarr._store.codecs import ChunkCodec
@@ -253,6 +254,71 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     plan = FlatPlan(2, (codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
     assert plan.decode() == [0]
     assert same(out[1], pixels[20:30, 30:40])
+
+
+@st.composite
+def overlapping(draw):
+    """An output's shape and type, arrays that lie in it with their weights, and whether their pixels are classes."""
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 40))
+    labels = draw(st.booleans())
+    numbers = st.sampled_from([dtype for dtype in DTYPES if dtype.kind != "c"])
+    dtypes = draw(st.lists(numbers, min_size=1, max_size=1 if labels else 3))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    layers = []
+    for dtype in dtypes * draw(st.integers(0, 4)):
+        row, column = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        shape = draw(st.integers(1, height - row)), draw(st.integers(1, width - column))
+        pixels = random_array(shape, dtype, int(rng.integers(99)))
+        if dtype.kind == "f":
+            rare = np.array([np.nan, np.inf, -np.inf], dtype)[rng.integers(0, 3, shape)]
+            pixels = np.where(rng.random(shape) < 0.1, rare, pixels)
+        layers.append(((row, column), pixels, rng.random(shape, np.float32) + np.float32(1e-6)))
+    return (height, width), np.result_type(*dtypes), layers, labels
+
+
+@built
+@given(overlapping())
+@examples(60)
+def test_arrays_that_overlap_become_the_bits_of_the_python_way(given):
+    shape, dtype, layers, labels = given
+    mean = dtype if labels else np.result_type(np.float32, dtype)
+    found = []
+    for enabled in (True, False):
+        with pytest.MonkeyPatch.context() as patch, np.errstate(invalid="ignore"):
+            patch.setattr(core, "enabled", enabled)
+            out, covered = np.empty(shape, dtype), np.empty(shape, bool)
+            blend(out, covered, layers, mean, labels)
+            found.append((out, covered))
+    for have, want in zip(*found, strict=True):
+        assert same(have, want)
+
+
+@built
+def test_arrays_that_do_not_fit_are_refused():
+    zeros = np.zeros((4, 6), "f4")
+    fits = {
+        "out": zeros,
+        "covered": zeros > 0,
+        "starts": [(1, 2)],
+        "pixels": [zeros[:3, :4]],
+        "weights": [zeros[:3, :4]],
+    }
+    core.blend(**fits)
+    for changed in (
+        *({"starts": [start]} for start in ((2, 2), (1, 3), (-1, 2), (1, -1), (2**62, 0))),
+        *({"pixels": [own]} for own in (zeros[:2, :4], np.zeros((3, 4)), zeros[:3, ::2], zeros[0, :4])),
+        *({"weights": [own]} for own in (zeros[:2, :4], np.zeros((3, 4)), zeros[:3, ::2])),
+        {"covered": zeros[:3] > 0},
+        {"out": np.zeros((4, 6))},
+        {"out": np.zeros((4, 6), "V4")},
+        {"pixels": [np.frombuffer(bytes(65), "f4", 12, 1).reshape(3, 4)]},
+    ):
+        with pytest.raises(ValueError):  # noqa: PT011
+            core.blend(**{**fits, **changed})
+    read_only = zeros.copy()
+    read_only.flags.writeable = False
+    with pytest.raises((ValueError, BufferError)):
+        core.blend(**{**fits, "out": read_only})
 
 
 @pytest.fixture(scope="module")

@@ -196,3 +196,109 @@ def test_a_level_that_is_packed_in_another_way_is_left_out_and_a_note_says_so(tm
     assert len(pyramid.levels) == 2
     assert (pyramid.read(1) == 25).all()
     assert any("1 levels are not used" in note for note in pyramid.notes)
+
+
+def odd(dims=("y", "x"), mapping=None, attrs=None, coords=None, values=None):
+    """A dataset of 4 rows and 6 columns whose variable is described in an unusual way."""
+    shape = [{"y": 4, "lat": 4, "x": 6, "lon": 6, "longitude": 6}.get(d, 3) for d in dims]
+    values = np.arange(np.prod(shape), dtype="i2").reshape(shape) if values is None else values
+    more = {} if mapping is None else {"crs": ((), 0, mapping)}
+    return xr.Dataset({"a": (dims, values, attrs or {}), **more}, coords or {})
+
+
+GOES = {"grid_mapping_name": "geostationary", "perspective_point_height": 1e7, "longitude_of_projection_origin": 0.0}
+GOES |= {"sweep_angle_axis": "x", "latitude_of_projection_origin": 0.0}
+ANGLE = {"units": "rad", "standard_name": "projection_x_coordinate"}
+EPSG = {"spatial_ref": "EPSG:32633"}
+DOWN, RIGHT = [30.0, 20, 10, 0], np.arange(100.0, 160, 10)
+PLANE = {"y": DOWN, "x": RIGHT}
+PLACED = (10, 0, 95, 0, -10, 35)
+DEGREES = {"lat": [60.0, 59, 58, 57], "lon": np.arange(0.0, 360, 60)}
+ALONG = {"lat": ("y", DOWN, {"units": "degrees_north"}), "lon": ("x", RIGHT, {"units": "degrees_east"})}
+CURVED = {name: (("y", "x"), np.zeros((4, 6))) for name in ("lat", "lon")}
+NAT = {"time": np.array(["2024-01-01", "NaT", "2024-01-03"], "M8[ns]")}
+ODD = {
+    "mapping is a variable": (odd(attrs={"grid_mapping": "crs"}, mapping=EPSG, coords=PLANE), {"transform": PLACED}),
+    "mapping names axes": (odd(attrs={"grid_mapping": "crs: y x"}, mapping=EPSG, coords=PLANE), {"transform": PLACED}),
+    "crs of older xarray": (odd(attrs={"crs": "+init=epsg:32633"}, coords=PLANE), {"transform": PLACED}),
+    "geostationary": (
+        odd(attrs={"grid_mapping": "crs"}, mapping=GOES,
+            coords={"y": ("y", np.array(DOWN) / 1e6, ANGLE), "x": ("x", RIGHT / 1e6, ANGLE)}),
+        {"transform": (100, 0, 950, 0, -100, 350)},
+    ),
+    "degrees along other axes": (odd(coords=ALONG), {"transform": PLACED, "notes": ["taken for those of EPSG:4326"]}),
+    "longitudes up to 360": (
+        odd(("lat", "lon"), coords=DEGREES),
+        {"transform": (60, 0, -30, 0, -1, 60.5), "notes": ["EPSG:4326", "up to 300"]},
+    ),
+    "NaN in a coordinate": (
+        odd(("lat", "lon"), coords={**DEGREES, "lat": [60, np.nan, 58, 57]}), {"notes": ["lat are not evenly"]}
+    ),
+    "curvilinear": (odd(coords=CURVED), {"notes": ["2-D coordinates, 'lat'", "2-D coordinates, 'lon'"]}),
+    "missing time": (odd(("time", "y", "x"), coords=NAT), {"notes": ["missing: frames have no times"]}),
+    "time as text": (odd(("time", "y", "x"), coords={"time": ["a", "b", "c"]}), {"notes": ["text"]}),
+    "wavelengths": (
+        odd(("wavelength", "y", "x"), coords={"wavelength": [450.0, 550, 650]}), {"channels": ("450", "550", "650")}
+    ),
+    "numbered bands": (odd(("band", "y", "x"), coords={"band": [1, 2, 3]}), {"channels": ("r", "g", "b")}),
+    "equal names": (
+        odd(("band", "y", "x"), coords={"band": ["B", "B", "C"]}), {"notes": ["along c are not used"]}
+    ),
+    "scale in a list": (odd(attrs={"scale_factor": [0.5]}), {"dtype": np.dtype("f8"), "notes": ["0.5 times"]}),
+    "NaN and another value": (
+        odd(attrs={"missing_value": 5.0}, values=np.arange(24, dtype="f4").reshape(4, 6)), {"dtype": np.dtype("f4")}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_unusual_dataset_is_understood_or_a_note_says_what_is_not(tmp_path, name):
+    dataset, want = ODD[name]
+    dataset.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    for given in (tmp_path / "a.zarr", dataset):
+        pyramid = ndzarr.open(given)
+        notes = want.get("notes", [])
+        assert len(pyramid.notes) == len(notes)
+        assert all(part in note for part, note in zip(notes, pyramid.notes, strict=True))
+        for key in ("channels", "dtype"):
+            assert getattr(pyramid, key) == want.get(key, getattr(pyramid, key))
+        place = pyramid.georeference
+        assert (place is None) == ("transform" not in want)
+        assert place is None or np.allclose(place.transform, want["transform"])
+    assert np.array_equal(pyramid.read(), dataset["a"] * (0.5 if name == "scale in a list" else 1))
+
+
+@pytest.mark.parametrize(
+    ("dims", "advised"),
+    [
+        ("member time lat lon", "ctyx"),
+        ("time step y x", "tcyx"),
+        ("time j i", "tyx"),
+        ("year y x", "tyx"),
+        ("j i", "yx"),
+    ],
+)
+def test_axes_that_are_not_understood_are_advised_with_those_that_are(tmp_path, dims, advised):
+    dataset = odd(tuple(dims.split()))
+    dataset.to_zarr(tmp_path / "a.zarr")
+    for given, error in ((tmp_path / "a.zarr", StoreError), (dataset, SourceError)):
+        with raises(error, key="axes", hint=repr(advised)):
+            ndzarr.open(given)
+        order = [advised.index(d) for d in "tczyx" if d in advised]
+        assert np.array_equal(ndzarr.open(given, axes=advised).read(), dataset["a"].values.transpose(order))
+    with raises(SourceError, key="axes", hint="isel"):
+        ndzarr.open(odd(("q", "t", "c", "z", "y", "x")))
+
+
+def test_dates_durations_and_text_are_no_images(tmp_path):
+    dates = xr.Dataset({"a": (("y", "x"), np.full((4, 6), np.datetime64("2024-01-01", "ns")))})
+    dates["b"] = dates["a"] - np.datetime64("2023-01-01", "ns")
+    dates.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    for given, error in ((tmp_path / "a.zarr", StoreError), (dates, SourceError)):
+        with raises(error, hint="a group that has images"):
+            ndzarr.open(given)
+
+
+def test_missing_values_that_xarray_decoded_are_nodata(tmp_path):
+    weather().to_zarr(tmp_path / "a.zarr", zarr_format=2, encoding={"air": PACKED})
+    assert np.isnan(ndzarr.open(xr.open_zarr(tmp_path / "a.zarr")).nodata)

@@ -1,13 +1,20 @@
 """OME-Zarr groups that hold several images: series, plates and labels, and their images as sources."""
 
+import json
+import pickle
+import shutil
+import zipfile
+
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 
 import ndzarr
 from helpers.arrays import random_array
 from helpers.errors import raises
-from ndzarr.errors import OptionError, StoreError
+from ndzarr.cli import main
+from ndzarr.errors import OptionError, StoreError, TargetError
 
 XML = """<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">
 <Image ID="Image:0" Name="overview"/><Image ID="Image:1" Name="detail"/></OME>"""
@@ -76,6 +83,38 @@ def test_the_fields_of_a_plate_are_named_sources(plate):
     assert np.array_equal(batch.image, np.stack(list(pixels.values())))
 
 
+@pytest.mark.parametrize("place", ["zip", "http", "http, zip"])
+def test_plates_and_label_images_are_found_in_zips_and_on_servers(plate, version, http, place):
+    path, pixels = plate
+    cells = np.arange(240, dtype="u2").reshape(1, 12, 20)
+    labels = zarr.open_group(path / "B" / "03" / "0", mode="a", zarr_format=version).create_group("labels")
+    labels.attrs.update(attributes(version, labels=["cells"]))
+    image(labels, "cells", cells, version)
+    name = "plate.zarr"
+    if "zip" in place:
+        name = "plate.ozx" if version == 3 else "plate.zip"
+        with zipfile.ZipFile(path.parent / name, "w") as file:
+            for inner in sorted(p for p in path.rglob("*") if p.is_file()):
+                file.write(inner, inner.relative_to(path).as_posix())
+    source = f"{http.url}/{name}" if "http" in place else path.parent / name
+    if "http" in place:
+        shutil.move(path.parent / name, http.folder / name)
+    assert np.array_equal(ndzarr.open(source, series="A/01/1").read(), pixels["A/01/1"])
+    with raises(StoreError, path=source, key="series", match="holds 3 images: 'A/01/0', 'A/01/1', 'B/03/0'"):
+        ndzarr.open(source)
+    sampler = ndzarr.Sampler(source)
+    assert list(sampler.sources) == list(pixels)
+    opened = sampler.open("B/03/0")
+    assert np.array_equal(pickle.loads(pickle.dumps(opened)).read(), pixels["B/03/0"])
+    sample = sampler.load_sample(key="B/03/0", cx=10, cy=6, width=20, height=12, channels="c1|cells")
+    assert np.array_equal(sample.image, [pixels["B/03/0"][1], cells[0]])
+    if place == "zip":
+        dataset = ndzarr.dataset(source, format="ome-zarr")
+        assert [dataset.imgs[3]["well"], dataset.imgs[3]["assets"][0]["channels"]] == ["B/03", "cells"]
+        assert len(dataset.anns) == 239
+        assert np.array_equal(ndzarr.CocoSampler(dataset).load_sample(gid=3, channels="cells").image, cells)
+
+
 def test_the_advice_for_a_group_of_several_images_opens_one(plate):
     path, pixels = plate
     with raises(StoreError, path=path, key="series") as caught:
@@ -84,6 +123,13 @@ def test_the_advice_for_a_group_of_several_images_opens_one(plate):
     assert np.array_equal(ndzarr.open(path, series=advised).read(), pixels[advised])
     assert np.array_equal(ndzarr.open(path / "A" / "01", series=1).read(), pixels["A/01/1"])
     assert np.array_equal(ndzarr.open(path / "B" / "03").read(), pixels["B/03/0"])
+    assert ndzarr.verify(path).ok
+    assert ndzarr.verify(path).chunks == 12
+    listed = CliRunner().invoke(main, ["info", str(path)])
+    assert listed.exit_code == 0
+    assert all(repr(name) in listed.stdout for name in pixels)
+    one = CliRunner().invoke(main, ["info", "--json", "--series", advised, str(path)])
+    assert json.loads(one.stdout)[0]["channels"] == ["c0", "c1"]
     with raises(OptionError, path=path, key="series"):
         ndzarr.open(path, series="C/01/0")
     with raises(OptionError, path=path / "B" / "03" / "0", key="series"):
@@ -128,6 +174,8 @@ def in_0_6(attrs):
         steps = dataset["coordinateTransformations"]
         sequence = {"type": "sequence", "input": dataset["path"], "output": "physical", "transformations": steps}
         dataset["coordinateTransformations"] = [sequence]
+    nanometers = {"type": "scale", "scale": [1, 1000, 1000], "input": "physical", "output": "array"}
+    image["coordinateTransformations"] = [nanometers]  # of the axes, not of pixels
     return {"ome": {**attrs["ome"], "version": "0.6"}}
 
 
@@ -181,6 +229,10 @@ def test_labels_of_ome_zarr_become_annotations_of_its_images(plate, version):
     labels = zarr.open_group(path / "B" / "03" / "0", mode="a", zarr_format=version).create_group("labels")
     labels.attrs.update(attributes(version, labels=["cells"]))
     image(labels, "cells", cells, version, **{"image-label": {}})
+    fine = np.zeros((2, 24, 40), "u2")
+    fine[:, 10:20, 2:30] = 3
+    image(labels, "tissue", fine, version)  # without image-label; twice as fine, and of two channels
+    labels.attrs.update(attributes(version, labels=["cells", "tissue"]))
     dataset = ndzarr.dataset(path)
     assert [found["well"] for found in dataset.imgs.values()] == ["A/01", "A/01", "B/03"]
     assert [(ann["image_id"], ann["track_id"], ann["bbox"]) for ann in dataset.anns.values()] == [
@@ -191,5 +243,17 @@ def test_labels_of_ome_zarr_become_annotations_of_its_images(plate, version):
     sample = ndzarr.CocoSampler(dataset).load_sample({"gid": 3, "cx": 10, "cy": 6, "width": 20, "height": 12})
     assert np.array_equal(sample.image, pixels["B/03/0"])
     assert np.array_equal(sample.ndzarr.masks, [cells[0] == 7, cells[0] == 9])
+    assert dataset.dataset["info"][-1]["left_out"] == {
+        "objects of label images of volumes, videos or several channels": 1
+    }
+    whole = {"cx": 10, "cy": 6, "width": 20, "height": 12}
+    for sampler, key in ((ndzarr.CocoSampler(dataset), {"gid": 3}), (ndzarr.Sampler(path), {"key": "B/03/0"})):
+        assert np.array_equal(sampler.load_sample(whole | key).image, pixels["B/03/0"])
+        sample = sampler.load_sample(whole | key | {"channels": "cells|tissue_1|c0"})
+        assert np.array_equal(sample.image, np.stack([cells[0], fine[1, ::2, ::2], pixels["B/03/0"][0]]))
+        larger = sampler.load_sample(whole | key | {"channels": "cells", "output_dims": (36, 60)})
+        assert np.array_equal(larger.image[0], cells[0].repeat(3, 0).repeat(3, 1))
+        with raises(TargetError, key="channels"):
+            sampler.load_sample(whole | key | {"channels": "nuclei"})
     named = ndzarr.dataset(path, names={7: "nucleus"})
     assert [named.cats[ann["category_id"]]["name"] for ann in named.anns.values()] == ["nucleus", "9"]

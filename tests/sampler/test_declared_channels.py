@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.errors import TargetError
 
 SHAPE = (40, 50)
@@ -67,3 +68,29 @@ def test_names_by_position_and_names_without_alpha_are_right(count, names, sampl
     found, pixels = sample(count, names)
     assert list(found.c.values) == names.split("|")
     assert np.array_equal(found.image.values, pixels[: len(found.c)])
+
+
+@pytest.mark.parametrize("transcode", ["always", "auto"])
+def test_an_asset_of_labels_is_sampled_if_it_is_asked_for_and_does_not_mix(tmp_path, transcode):
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (3, *SHAPE)).astype("u1"), rng.choice([0, 50, 250], SHAPE).astype("u1")
+    ndzarr.transcode(image, tmp_path / "a.zarr", channels=("r", "g", "b"))
+    tifffile.imwrite(tmp_path / "mask.tif", mask, tile=(16, 16))
+    own = {"id": 1, "file_name": str(tmp_path / "a.zarr"), "width": SHAPE[1], "height": SHAPE[0]}
+
+    def sampler(**asset):
+        dataset = {
+            "images": [{**own, "assets": [{"file_name": str(tmp_path / "mask.tif"), "channels": "mask", **asset}]}]
+        }
+        return ndzarr.CocoSampler(dataset, tmp_path / "w", transcode=transcode)
+
+    labels = sampler(kind="labels")
+    assert np.array_equal(labels.load_sample(gid=1).image, image)
+    assert labels.load_sample(gid=1, use_native_scale=True)["0"]["r|g|b"].image.shape == image.shape
+    both = labels.load_sample(gid=1, channels="g|mask")
+    assert np.array_equal(both.image, [image[1], mask])
+    for scale in (0.5, 0.3, 1.7):
+        assert set(np.unique(labels.load_sample(gid=1, channels="mask", scale=scale).image)) <= {0, 50, 250}
+    assert sampler().load_sample(gid=1).image.sizes["c"] == 4
+    with raises(TargetError, key="kind"):
+        sampler(kind="classes").load_sample(gid=1)

@@ -110,12 +110,20 @@ def test_slides_in_dicom_are_opened_by_any_of_their_files(tmp_path):
         assert opened.pixel_size.x.value == pytest.approx(float(slide.properties["openslide.mpp-x"]))
 
 
-def test_a_dicom_image_that_is_not_a_slide_is_left_to_pydicom(tmp_path):
+def test_a_dicom_slide_of_16_bits_keeps_its_type(tmp_path):
+    levels = [random_array((50, 70, 1), "u2")]
+    [path] = write_slide(tmp_path, levels)
+    check(path, np.moveaxis(levels[0], -1, 0), "cyx")
+
+
+@pytest.mark.parametrize("start", [b"", b"II*\0\x08\0\0\0"])  # the preamble may be the header of a TIFF
+def test_a_dicom_image_that_is_not_a_slide_is_left_to_pydicom(tmp_path, start):
     import pydicom
 
     [path] = write_slide(tmp_path, [random_array((16, 16, 3), "u1")])
     dataset = pydicom.dcmread(path)
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    dataset.preamble = start.ljust(128, b"\0")
     dataset.save_as(path)
     with raises(StoreError, path=path, hint="Read it with pydicom and pass the array"):
         ndzarr.open(path)
@@ -133,11 +141,18 @@ def test_mirax_slides_are_read_by_openslide_with_their_levels(tmp_path):
     assert opened.plan([{}]).explain().engines[0][0] == "openslide (MIRAX)"
 
 
+def cifti():
+    """Return a matrix of connections, which is in a NIfTI file and no volume."""
+    axis = nibabel.cifti2.SeriesAxis(0, 1, 2)
+    return nibabel.Cifti2Image(np.zeros((2, 2), "f4"), header=(axis, axis)).to_bytes()
+
+
 HEADS = {
     "CZI": ("a.czi", b"ZISRAWFILE" + bytes(600)),
     "ND2": ("a.nd2", b"\xda\xce\xbe\x0a" + bytes(600)),
     "MIRAX": ("a.mrxs", b"\xff\xd8\xff" + bytes(600)),
     "NIfTI": ("a.nii", bytes([92, 1, 0, 0]) + bytes(340) + b"n+1\0" + bytes(100)),
+    "CIFTI": ("a.nii", cifti()),
     "NIfTI, compressed": ("a.nii.gz", b"\x1f\x8b\x08" + bytes(100)),
     "DICOM": ("a.dcm", bytes(128) + b"DICM" + bytes(100)),
 }

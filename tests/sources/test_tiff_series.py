@@ -11,22 +11,23 @@ import tifffile
 from click.testing import CliRunner
 
 import ndzarr
+from helpers.errors import raises
 from ndzarr.cli import main
-from ndzarr.errors import OptionError
+from ndzarr.errors import OptionError, StoreError
 
 TILES = {"tile": (32, 32)}
 
 
 @pytest.fixture
 def slide(rng, tmp_path):
-    """An Aperio slide, as its description makes tifffile see one: baseline, thumbnail, label, macro."""
+    """An Aperio slide, as its description makes tifffile see one; its label and macro have strips, as real ones do."""
     images = [rng.integers(0, 256, (*size, 3)).astype("u1") for size in ((128, 160), (64, 80), (40, 50), (45, 90))]
     path = tmp_path / "slide.svs"
     with tifffile.TiffWriter(path) as tif:
         names = ("", "", "label 50x40", "macro 90x45")
         for k, (image, name) in enumerate(zip(images, names, strict=True)):
-            how = TILES if k != 1 else {}
-            about = f"Aperio Image Library v1\r\n{name}"
+            how = TILES if k == 0 else {}
+            about = f"Aperio Image Library v1\r\n{name}|AppMag = 20|MPP = 0.5"
             tif.write(image, photometric="rgb", description=about, metadata=None, subfiletype=(0, 0, 1, 9)[k], **how)
     return path, dict(zip(("Baseline", "Thumbnail", "Label", "Macro"), images, strict=True))
 
@@ -63,12 +64,28 @@ class TestSlides:
     def test_an_image_is_chosen_by_name_everywhere(self, name, slide, tmp_path):
         path, images = slide
         want = np.moveaxis(images[name.title()], -1, 0)
-        assert np.array_equal(ndzarr.open(path, series=name).read(), want)
-        assert np.array_equal(ndzarr.transcode(path, tmp_path / "s.zarr", series=name).read(), want)
+        made = ndzarr.transcode(path, tmp_path / "s.zarr", series=name)
+        assert np.array_equal(made.read(), want)
+        if name == "Baseline":
+            assert np.array_equal(ndzarr.open(path, series=name).read(), want)
+        else:
+            with raises(StoreError, path=path) as caught:
+                ndzarr.open(path, series=name)
+            assert f"series={name.title()!r}" in caught.value.hint
         image = {"id": 1, "file_name": str(path), "width": want.shape[2], "height": want.shape[1], "series": name}
         for transcode in ("always", "auto"):
             sampler = ndzarr.CocoSampler({"images": [image]}, tmp_path / "w", transcode=transcode)
             assert np.array_equal(sampler.load_sample(gid=1).image.values, want)
+
+    def test_pictures_of_the_label_and_the_glass_are_images_without_the_size_of_the_scan(self, slide, tmp_path):
+        path, _ = slide
+        opened = ndzarr.open(path)
+        assert opened.notes == ("3 other images of the file are not read; series= chooses one: "
+                                "1 Thumbnail, 2 Label, 3 Macro",)  # fmt: skip
+        assert opened.pixel_size.x.value == 0.5
+        for name in ("Thumbnail", "Label", "Macro"):
+            made = ndzarr.transcode(path, tmp_path / "s.zarr", series=name, overwrite=True)
+            assert made.pixel_size is None
 
     def test_an_image_is_chosen_by_number(self, slide, tmp_path):
         path, images = slide

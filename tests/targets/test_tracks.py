@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import ndzarr
 from helpers.coco_datasets import WARPS, films, targets
 from helpers.errors import raises
 from helpers.hypothesis_settings import examples
-from ndzarr.errors import TargetError
+from ndzarr.errors import OptionError, TargetError
 
 
 def tracked(boxes, names=False):
@@ -61,3 +63,59 @@ def test_clips_have_one_size_and_overlap():
     for wrong in ({"time_dims": 0}, {"time_dims": 2, "time_overlap": 2}, {"window_dims": "no"}):
         with pytest.raises(TargetError):
             choose.tracks(**wrong)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A video of eight frames, each its own number; a square of 255 moves, and has no box in frames 2 and 3."""
+    folder = tmp_path_factory.mktemp("film")
+    for name in ("img1", "gt"):
+        (folder / "a" / name).mkdir(parents=True)
+    (folder / "a" / "seqinfo.ini").write_text(
+        "[Sequence]\nname=a\nframeRate=10\nseqLength=8\nimWidth=90\nimHeight=60\n"
+    )
+    lines = []
+    for t in range(8):
+        pixels = np.full((60, 90), t, np.uint8)
+        x, y = 10 + 7 * t, 20 + 3 * t
+        pixels[y : y + 10, x : x + 12] = 255
+        Image.fromarray(pixels).save(folder / "a" / "img1" / f"{t + 1:06d}.png")
+        if t not in (2, 3):
+            lines.append(f"{t + 1},5,{x + 1},{y + 1},12,10,1,1,1")
+        lines.append(f"{t + 1},6,41,1,4,4,1,1,1")
+    (folder / "a" / "gt" / "gt.txt").write_text("\n".join(lines))
+    return ndzarr.CocoSampler(folder / "a", folder / "work", format="mot")
+
+
+def test_a_window_that_follows_a_track_shows_it_in_the_same_place_in_every_frame(film):
+    table = film.targets.tracks(context=2, follow=True)
+    assert table.follow.tolist() == [5, 6]
+    assert table.n_annots.tolist() == [6, 8]
+    assert table[["width", "height"]].values.tolist() == [[24, 20], [8, 8]]
+    tube = film.load_sample(table.iloc[0])
+    assert tube.image.shape == (8, 1, 20, 24)
+    square = np.zeros((20, 24), bool)
+    square[5:15, 6:18] = True
+    for t, frame in enumerate(tube.image.values[:, 0]):
+        np.testing.assert_array_equal(frame, np.where(square, 255, np.where(frame == 255, 0, t)))
+    mine = tube.bbox.values[tube.track_id.values == 5]
+    assert mine.tolist() == [[6, 5, 12, 10]] * 6
+    assert film.load_sample(tube.ndzarr.target).identical(tube)
+    # In parts, without a size, at a scale, in a batch: the same pixels.
+    part = film.load_sample(vidid=1, follow=5, time_slice=slice(4, 8), pad=(0, 5, 6))
+    np.testing.assert_array_equal(part.image, tube.image[4:])
+    assert part.image.shape[-2:] == (20, 24)
+    clips = film.targets.tracks((20, 24), time_dims=4, follow=True, ids=[1]).query("track_id == 5")
+    batch = film.load_batch(clips)
+    np.testing.assert_array_equal(batch.image, np.stack([tube.image[:4], tube.image[4:]]))
+    coarse = film.load_sample(table.iloc[0].drop(["time_start", "time_stop", "time_step"]), scale=1 / 2, time_slice=0)
+    assert coarse.image.shape == (1, 1, 10, 12)
+
+
+def test_what_cannot_be_followed_is_named(film):
+    for target, key in (({"vidid": 1, "follow": 9}, "follow"), ({"gid": 1, "follow": 5}, "follow"),
+                        ({"vidid": 1, "follow": 5, "time_slice": slice(2, 4)}, "follow")):  # fmt: skip
+        with raises(TargetError, key=key, hint="Give"):
+            film.load_sample(target)
+    with raises(OptionError, key="keep_borders"):
+        film.targets.tracks(follow=True, keep_borders="shift")

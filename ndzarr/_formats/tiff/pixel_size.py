@@ -35,8 +35,10 @@ def stated_size(content: Content, page: Page, ome: OmeImage) -> tuple[PixelSize,
     """Return the size of the pixels of a page as stored, and notes about statements that are not sizes."""
     notes: list[str] = []
     size = _ome_size(ome, notes)
+    scan = page is content.series[0].page
     for read in READERS:
-        size = size.filled(read(content, page, notes))
+        if scan or read not in _OF_SCANS:
+            size = size.filled(read(content, page, notes))
     return size, notes
 
 
@@ -275,3 +277,5 @@ READERS: tuple[Reader, ...] = (
     *(_zeiss, _fei, _olympus, _metamorph, _imagej, _micro_manager, _resolution_tags),
 )
 """In the order in which they are asked, after OME-XML."""
+_OF_SCANS = (_aperio, _trestle, _ventana, _philips, _objectives)
+"""Those that read what a file says of its first image, the scan; its other images show the label and the like."""

@@ -148,6 +148,8 @@ def _mismatch(path: str, axes: str, shape: Sequence[int], frame: tuple[int, ...]
 
 REDUCED, MASK = 1, 4
 """Bits of the subfile type (tag 254)."""
+_SLIDES = ("bif", "ndpi", "philips", "qpi", "scn", "svs")
+"""Formats of slides, whose levels tifffile finds; their other reduced images show the label, the glass and the like."""
 _COLUMNS = 512
 """Columns of plain strips to read at a time where they become rows."""
 
@@ -331,7 +333,7 @@ def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None)
     """The series to read, and notes about those that are not read."""
     if wanted is not None:
         return found[find_series(path, [s.name for s in found], wanted)], []
-    whole = [s for s in found if not s.page.subfile_type & (REDUCED | MASK)]
+    whole = [s for s in found if not s.page.subfile_type & MASK and not _is_reduced(s)]
     main = whole[0] if whole else found[0]
     others = [f"{k} {s.name}".strip() for k, s in enumerate(found) if s is not main and s in whole]
     notes = []
@@ -341,6 +343,11 @@ def _chosen_series(path: str, found: Sequence[Series], wanted: str | int | None)
     if main.transformed:
         notes.append("pixels are as stored; the transform that tifffile knows for this format is not applied")
     return main, notes
+
+
+def _is_reduced(series: Series) -> bool:
+    """Return True for an image that the file marks as a smaller copy of another one."""
+    return series.kind not in _SLIDES and series.page.subfile_type & (REDUCED | MASK) == REDUCED
 
 
 _NAMED = 5
@@ -397,11 +404,7 @@ def find_levels(parsed: ParsedTiff, kind: str, beside: Sequence[Series] = ()) ->
 def _candidates(parsed: ParsedTiff) -> list[Series]:
     """Images that may be overviews: those tifffile calls levels, and others that are marked as of less resolution."""
     main, _ = _chosen_series(parsed.content.path, parsed.content.series, None)
-    others = [
-        s
-        for s in (parsed.content.series if parsed.series is main else ())
-        if s is not main and s.page.subfile_type & (REDUCED | MASK) == REDUCED
-    ]
+    others = [s for s in (parsed.content.series if parsed.series is main else ()) if s is not main and _is_reduced(s)]
     return [*parsed.series.levels, *(level for series in others for level in (series, *series.levels))]
 
 
@@ -426,7 +429,9 @@ def _refuse(parsed: ParsedTiff) -> None:
     else:
         why = _huge_tiles(form)
     if why is not None:
-        raise not_in_place(parsed.content.path, f"{why}, so it is not read in place")
+        main, _ = _chosen_series(parsed.content.path, parsed.content.series, None)
+        chosen = None if parsed.series is main else parsed.series.name or parsed.content.series.index(parsed.series)
+        raise not_in_place(parsed.content.path, f"{why}, so it is not read in place", chosen)
 
 
 def _huge_tiles(form: FrameFormat) -> str | None:
@@ -435,9 +440,10 @@ def _huge_tiles(form: FrameFormat) -> str | None:
     return f"its tiles are as large as {form.segment[2]} x {form.segment[1]} pixels"
 
 
-def not_in_place(path: str, why: str) -> StoreError:
-    """The error about a file that cannot be read in place; it says what to do instead."""
-    hint = f"Make a store with ndzarr.transcode({os.path.basename(path)!r}, ...)"
+def not_in_place(path: str, why: str, series: str | int | None = None) -> StoreError:
+    """The error about a file, or an image of it, that cannot be read in place; it says what to do instead."""
+    chosen = "" if series is None else f", series={series!r}"
+    hint = f"Make a store with ndzarr.transcode({os.path.basename(path)!r}, ...{chosen})"
     return StoreError(f"{path}: {why}", path=path, hint=hint)
 
 
