@@ -584,7 +584,7 @@ class CocoSampler:
         storage_options, remote
             Credentials and settings for the URL `dest`; see `open`.
         **keys
-            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+            Keys of targets that hold for all windows, such as `dtype` or `interpolation`.
 
         Returns
         -------
