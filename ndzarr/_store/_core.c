@@ -955,9 +955,11 @@ static struct {
     cond_t work;
     job_t *jobs; /* that want threads */
     counter_t published; /* jobs so far; read without the mutex, too */
+    int threaded;        /* the last job had use for threads; guarded by Python's lock */
+    int expected;        /* a thread was called for a job that will be published soon */
     int threads;
     scratch_t *idle;
-} pool = {MUTEX_INIT, COND_INIT, NULL, 0, 0, NULL};
+} pool = {MUTEX_INIT, COND_INIT, NULL, 0, 0, 0, 0, NULL};
 
 static int64_t pool_process = 0; /* which process the threads belong to; guarded by Python's lock */
 
@@ -970,7 +972,7 @@ static void adopt_pool(void) {
         pool.mutex = mutex;
         pool.work = work;
         pool.jobs = NULL;
-        pool.threads = 0;
+        pool.threads = pool.threaded = pool.expected = 0;
         pool.idle = NULL;
         pool_process = here;
     }
@@ -1028,9 +1030,10 @@ static void *worker(void *unused) {
                 mutex_unlock(&pool.mutex);
                 await_change(&pool.published, seen);
                 mutex_lock(&pool.mutex);
-                awake = 0;
             } else
                 cond_wait(&pool.work, &pool.mutex);
+            awake = pool.expected;
+            pool.expected = 0;
             continue;
         }
         awake = 1;
@@ -1076,17 +1079,25 @@ static void withdraw(job_t *job) {
 }
 
 /* Returns -1 with an exception set if it was interrupted. Python's lock is held before and after. */
-static int run(const plan_t *plan, int helpers) {
+static int run(const plan_t *plan, int helpers, PyObject *meanwhile) {
     job_t job = {plan, 0, helpers, 0, COND_INIT, NULL};
     int interrupted = 0;
     cond_init(&job.done);
     adopt_pool();
-    PyThreadState *state = PyEval_SaveThread();
-    mutex_lock(&pool.mutex);
+    pool.threaded = helpers > 0;
+    mutex_lock(&pool.mutex); /* whoever has it does not wait for Python's lock */
     scratch_t *scratch = take_scratch();
     if (helpers)
         publish(&job);
     mutex_unlock(&pool.mutex);
+    if (meanwhile != Py_None) {
+        PyObject *result = PyObject_CallNoArgs(meanwhile);
+        interrupted = result == NULL;
+        Py_XDECREF(result);
+    }
+    if (interrupted)
+        counter_set(&job.next, plan->chunk_count);
+    PyThreadState *state = PyEval_SaveThread();
     int64_t looked = microseconds();
     int left = 1, joined = 0, waited = 0;
     while (!joined) {
@@ -1257,17 +1268,18 @@ static PyObject *damaged_chunks(const plan_t *plan) {
     return found;
 }
 
-PyDoc_STRVAR(decode_doc, "decode(axes, formats, steps, outputs, chunks, parts, threads)\n--\n\n"
-                         "Decode the chunks of a flat plan; return the numbers of those that could not be.");
+PyDoc_STRVAR(decode_doc, "decode(axes, formats, steps, outputs, chunks, parts, threads, meanwhile=None)\n--\n\n"
+                         "Decode the chunks of a flat plan; return the numbers of those that could not be. `meanwhile` is "
+                         "called once other threads have begun.");
 
 static PyObject *decode(PyObject *module, PyObject *args) {
     (void)module;
     plan_t plan = {0};
     Py_buffer tables[4] = {{0}};
-    PyObject *formats, *steps, *outputs, *chunks, *parts, *result = NULL;
+    PyObject *formats, *steps, *outputs, *chunks, *parts, *meanwhile = Py_None, *result = NULL;
     int threads;
-    if (!PyArg_ParseTuple(args, "iOOO!OOi", &plan.axes, &formats, &steps, &PyList_Type, &outputs, &chunks, &parts,
-                          &threads))
+    if (!PyArg_ParseTuple(args, "iOOO!OOi|O", &plan.axes, &formats, &steps, &PyList_Type, &outputs, &chunks, &parts,
+                          &threads, &meanwhile))
         return NULL;
     if (plan.axes < 1 || plan.axes > MOST_AXES) {
         refuse("a plan has 1 to 16 axes");
@@ -1297,7 +1309,7 @@ static PyObject *decode(PyObject *module, PyObject *args) {
         PyErr_NoMemory();
         goto done;
     }
-    if (run(&plan, threads > 1 ? threads - 1 : 0) == 0)
+    if (run(&plan, threads > 1 ? threads - 1 : 0, meanwhile) == 0)
         result = damaged_chunks(&plan);
 done:
     for (int k = 0; k < 4; k++)
@@ -1427,6 +1439,20 @@ done:
         if (tables[k].obj != NULL)
             PyBuffer_Release(tables + k);
     return result;
+}
+
+PyDoc_STRVAR(expect_doc, "expect()\n--\n\nWake a thread for a plan that is being made, if the one before had use for it.");
+
+static PyObject *expect(PyObject *module, PyObject *nothing) {
+    (void)module;
+    (void)nothing;
+    if (pool.threaded && pool_process == process_id()) {
+        mutex_lock(&pool.mutex);
+        pool.expected = 1;
+        cond_signal(&pool.work);
+        mutex_unlock(&pool.mutex);
+    }
+    Py_RETURN_NONE;
 }
 
 /* ------------------------------------------------------------------------------- means of arrays that overlap */
@@ -1726,6 +1752,7 @@ static PyObject *bind(PyObject *module, PyObject *addresses) {
 static PyMethodDef methods[] = {
     {"decode", decode, METH_VARARGS, decode_doc},
     {"cut", cut_windows, METH_VARARGS, cut_doc},
+    {"expect", expect, METH_NOARGS, expect_doc},
     {"blend", blend, METH_VARARGS, blend_doc},
     {"encode", encode, METH_VARARGS, encode_doc},
     {"bind", bind, METH_O, bind_doc},

@@ -398,6 +398,7 @@ def test_32_threads_may_read_at_once(store):
         rng = np.random.default_rng(seed)
         for y, x in rng.integers(0, 2000, (6, 2)).tolist():
             window = {"y": slice(y, y + 500), "x": slice(x, x + 500)}
+            core.expect()
             if not same(pyramid.read(**window), array[:, window["y"], window["x"]]):
                 wrong.append(window)
 
@@ -431,15 +432,31 @@ def test_an_interrupt_is_noticed_between_chunks(threads):
 
 
 @built
+def test_what_is_done_meanwhile_may_decode_and_may_fail(store):
+    array, path = store
+    pyramid = ndzarr.open(path)
+    found = []
+    plan = pyramid.plan([{}])
+    [whole] = execute(plan, meanwhile=lambda: found.append(pyramid.read(y=slice(0, 700))))
+    assert same(whole, array)
+    assert same(found[0], array[:, :700])
+    with pytest.raises(ZeroDivisionError):
+        execute(plan, meanwhile=lambda: 1 / 0)
+    assert same(execute(plan)[0], array)
+
+
+@built
 def test_a_forked_child_makes_threads_of_its_own(store):
     script = """
 import os, sys
 import numpy as np
 import ndzarr
+from ndzarr._store import core
 pyramid = ndzarr.open(sys.argv[1])
 before = pyramid.read()
 child = os.fork()
 if not child:
+    core.expect()
     os._exit(0 if np.array_equal(pyramid.read(), before) else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(pyramid.read(), before)
