@@ -113,6 +113,11 @@ class CocoSampler:
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"
 
+    def _repr_html_(self) -> str:
+        from ndzarr._viewer.overview import overview_html
+
+        return overview_html(repr(self), self._source)
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return type(self).__name__, self._source.__dask_tokenize__()
 
@@ -554,7 +559,7 @@ class CocoSampler:
             The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
             `.json`, `.kwcoco.json` or `.geojson`.
         gid, vidid
-            The image or video; may be left out if the dataset has one image alone.
+            The image, or a list of them, or the video; all images by default.  Maps are of one image or video.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
@@ -564,7 +569,8 @@ class CocoSampler:
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
-            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was, unless the model or the windows are
+            others.
         classes, merge, threshold
             As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
@@ -578,7 +584,7 @@ class CocoSampler:
         storage_options, remote
             Credentials and settings for the URL `dest`; see `open`.
         **keys
-            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+            Keys of targets that hold for all windows, such as `dtype` or `interpolation`.
 
         Returns
         -------
@@ -591,6 +597,8 @@ class CocoSampler:
             There is no such image or video, or it has to be named.
         OptionError
             What the model returns does not fit the windows.
+        ExistsError
+            `dest` exists, or what a killed run left was made by another model or of other windows.
         """
         from ndzarr._prediction.predict import predict_coco
 

@@ -92,6 +92,11 @@ class Sampler:
     def __repr__(self) -> str:
         return f"<ndzarr.Sampler: {counted(len(self), 'source')}>\n  workdir  {self.workdir}"
 
+    def _repr_html_(self) -> str:
+        from ndzarr._viewer.overview import overview_html
+
+        return overview_html(repr(self), self._source)
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return type(self).__name__, self._source.__dask_tokenize__()
 
@@ -285,7 +290,7 @@ class Sampler:
             The store to make; see `ndzarr.Stitcher`.  For a detector the file to make, whose name says the format:
             `.json`, `.kwcoco.json` or `.geojson`.
         key
-            Name of the source; may be left out if there is one.
+            Name of the source, or a list of them; all by default.  Maps are of one source.
         window, overlap, resolution
             Size, overlap and resolution of windows, as for `targets.grid`.
         channels
@@ -295,7 +300,8 @@ class Sampler:
         batch_size
             Number of windows that the model gets at a time.
         weights, kind, nodata, preset, resume, overwrite
-            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was.
+            As for `ndzarr.Stitcher`.  A run that was killed goes on where it was, unless the model or the windows are
+            others.
         classes, merge, threshold
             As for `ndzarr.DetectionStitcher`, for detectors.
         scheduler
@@ -309,7 +315,7 @@ class Sampler:
         storage_options, remote
             Credentials and settings for the URL `dest`; see `open`.
         **keys
-            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+            Keys of targets that hold for all windows, such as `dtype` or `interpolation`.
 
         Returns
         -------

@@ -48,10 +48,15 @@ def check_stack(stack: str) -> None:
 
 def open_sequence(source: Any, stack: str, options: Options, open_one: Opener) -> Source:
     """Open images as one source: paths or arrays in order, or a pattern, whose matches are sorted by `natural`."""
-    frames = list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
+    frames = frames_of(source)
     if not frames:
         raise SourceError("an empty list of frames has no pixels", hint="Name at least one file")
     return SequenceSource(frames, stack, options, open_one)
+
+
+def frames_of(source: Any) -> list[Any]:
+    """Return the images of a list, or the files that match a pattern."""
+    return list(source) if isinstance(source, list | tuple) else _matches(os.fsdecode(source))
 
 
 def natural(name: str) -> tuple[str | int, ...]:

@@ -92,15 +92,10 @@ def push(
     total = sum(stat.st_size for stat in files.values())
     with (
         Claim(place, what, overwrite) as claim,
-        Uploads(place) as uploads,
+        Uploads(place, claim) as uploads,
         progress_bar(total, folder.name, "B", progress) as advance,
     ):
-
-        def is_there(name: str, path: Path) -> bool:
-            claim.check()
-            return claim.present.get(name) == files[name].st_size if name in files else False
-
-        upload_tree(folder, uploads, keep=True, skip=is_there, done=lambda path: advance(path.stat().st_size))
+        upload_tree(folder, uploads, keep=True, done=lambda path: advance(path.stat().st_size))
         if records is not None:
             place.store.put(place.key(INDEXES), records)
         if _root(folder) != read:

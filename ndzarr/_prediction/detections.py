@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import xarray
 
 from ndzarr._files import local_path, publishing_file
-from ndzarr._geo.georeference import Georeference, from_attributes
 from ndzarr._indexing.affine import warp_boxes
 from ndzarr._indexing.plan import counted
 from ndzarr._prediction.canvas import Canvas
-from ndzarr._prediction.merging import cut_sides, fuse, join_parts, joined_boxes, suppress
+from ndzarr._prediction.detection_files import (
+    FORMATS,
+    Detection,
+    DetectionFormat,
+    ImageDetections,
+    content,
+    format_of,
+)
+from ndzarr._prediction.merging import cut_sides, fuse, iou, join_parts, joined_boxes, suppress
+from ndzarr._prediction.workspace import RECORDS, RecordFile, Workspace
 from ndzarr._sampling.segmentations import Polygons, Runs, shape_of
 from ndzarr._validation import check_choice, check_fraction
 from ndzarr.errors import OptionError, TargetError
@@ -31,22 +39,13 @@ from ndzarr.errors import OptionError, TargetError
 Array: TypeAlias = np.ndarray[Any, Any]
 Merge: TypeAlias = Literal["nms", "wbf"]
 BoxFormat: TypeAlias = Literal["xyxy", "xywh", "cxcywh"]
-DetectionFormat: TypeAlias = Literal["coco", "kwcoco", "geojson", "qupath"]
-_FORMATS = ("coco", "kwcoco", "geojson", "qupath")
+_Record: TypeAlias = dict[str, Any]
+"""
+What was found in a window, as JSON: `image` is the repr of its id; `window` (left, top, right, bottom) and `border` are
+in native pixels; `found` has [box, score, category, rings of its parts or None] of each detection.
+"""
 _BORDER = 4.0
 """Pixels by which boxes of objects that a border cut end before it, as models place them."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detection:
-    """An object that was found."""
-
-    bbox: tuple[float, float, float, float]
-    """x, y, width, height in native pixels of the image."""
-    score: float
-    category: str
-    shape: Polygons | None
-    """Its outline in native pixels; None if only boxes were added."""
 
 
 class DetectionStitcher:
@@ -56,7 +55,11 @@ class DetectionStitcher:
     Parameters
     ----------
     like
-        The image that is predicted, as for `ndzarr.Stitcher`.
+        The image that is predicted, as for `ndzarr.Stitcher`; or a mapping of ids to images, of which samples and
+        targets name one by `gid` or `key`.
+    dest
+        The file to make.  What is added is then kept beside it, so that a killed run goes on where it was; else it is
+        in memory alone.
     classes
         Names of the labels that the model gives: a sequence, or a mapping.  Labels without a name are named by
         themselves.
@@ -72,11 +75,15 @@ class DetectionStitcher:
         Detections with a lower score are left out.
     box_format
         'xyxy' (left, top, right, bottom, as torchvision and ultralytics give them), 'xywh' (as COCO) or 'cxcywh'.
+    resume, run
+        As for `ndzarr.Stitcher`, if there is a `dest`.
 
     Raises
     ------
     OptionError
         An option is not understood, or `like` is not an image.
+    ExistsError
+        Another process is stitching `dest`, or what is to be taken up belongs to another result.
 
     Notes
     -----
@@ -98,6 +105,7 @@ class DetectionStitcher:
     def __init__(
         self,
         like: Any,
+        dest: str | os.PathLike[str] | None = None,
         *,
         classes: Sequence[str] | Mapping[Any, str] | None = None,
         merge: Merge = "nms",
@@ -105,31 +113,60 @@ class DetectionStitcher:
         border: float = _BORDER,
         min_score: float = 0.0,
         box_format: BoxFormat = "xyxy",
+        resume: bool = True,
+        run: str = "",
     ) -> None:
         check_choice("merge", merge, ("nms", "wbf"), OptionError)
         check_choice("box_format", box_format, ("xyxy", "xywh", "cxcywh"), OptionError)
         check_fraction("threshold", threshold)
         if not 0 <= border < np.inf:
             raise OptionError(f"border={border!r}: expected a number of pixels", key="border")
-        self._canvas = like.scaled(1.0) if isinstance(like, Canvas) else Canvas.like(like, 1.0)
-        if set(self._canvas.dims) != {"c", "y", "x"}:
-            what = f"like has the axes {' '.join(self._canvas.dims)}, and detections are of images"
-            raise OptionError(what, key="like", hint="Predict the frames one by one")
+        self._several = isinstance(like, Mapping) and not isinstance(like, xarray.Dataset)
+        self._images: dict[Any, _Image] = {}
+        self._likes: Mapping[Any, Any] = like if self._several else {None: like}
+        self._ids = {repr(key): key for key in self._likes}
+        if not self._several:
+            self._image(None)
         self._names = dict(enumerate(classes)) if isinstance(classes, Sequence) else dict(classes or {})
         self._merge, self._threshold, self._border, self._min_score = merge, threshold, border, min_score
         self._box_format = box_format
-        self._windows: list[tuple[Array, float]] = []
-        """(left, top, right, bottom in native pixels, border in native pixels) of each window."""
-        self._added: list[tuple[int, Array, float, str, Polygons | None]] = []
-        """(window, box, score, category, shape) of each detection."""
+        self.path = None if dest is None else local_path(dest)
+        """The destination."""
+        self._workspace: Workspace | None = None
+        self._file: RecordFile | None = None
+        if self.path is not None:
+            size = None if self._several else list(self._image(None).canvas.native)
+            about: dict[str, Any] = {"images": list(self._ids), "size": size, "classes": repr(self._names)}
+            about |= {"border": border, "min_score": min_score, "run": run}
+            self._workspace = Workspace(self.path, about, resume)
+            for record in _read_records(self._workspace.path):
+                self._take(record)
 
     def __repr__(self) -> str:
-        found = counted(len(self._added), "detection")
-        return f"<ndzarr.DetectionStitcher: {found} in {counted(len(self._windows), 'window')}>"
+        windows = sum(len(image.windows) for image in self._images.values())
+        return f"<ndzarr.DetectionStitcher: {counted(len(self), 'detection')} in {counted(windows, 'window')}>"
 
     def __len__(self) -> int:
         """Return the number of detections that were added."""
-        return len(self._added)
+        return sum(len(image.found) for image in self._images.values())
+
+    def __contains__(self, where: Any) -> bool:
+        """Return True if what was found in this sample's or target's window was added, now or before a kill."""
+        image = self._image(self._id_of(where))
+        return _rounded(image.window_of(where)) in image.known
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the file, if there is a destination that was not written; keep what was added after an error."""
+        try:
+            if kind is None and self._workspace is not None:
+                self.write()
+        finally:
+            self._release()
 
     def add(
         self,
@@ -167,13 +204,33 @@ class DetectionStitcher:
                 one = [None if v is None else v[k] for v in (boxes, scores, labels, segmentations)]
                 self.add(where.ndzarr.sample(k), *one)
             return
-        matrix, size = self._window_of(where)
-        self.add_placed(matrix, size, boxes, scores, labels, segmentations)
+        key = self._id_of(where)
+        self.add_placed(key, *self._image(key).placed(where), boxes, scores, labels, segmentations)
 
     def add_placed(
-        self, matrix: Array, size: tuple[int, int], boxes: Any, scores: Any, labels: Any, segmentations: Any
+        self, key: Any, matrix: Array, size: tuple[int, int], boxes: Any, scores: Any, labels: Any, segmentations: Any
     ) -> None:
         """Add what was found in a window of (height, width) pixels that a matrix (3, 3) takes to native pixels."""
+        record = self._record(key, matrix, size, boxes, scores, labels, segmentations)
+        if self._workspace is not None:
+            if self._file is None or self._file.pid != os.getpid():
+                self._file = RecordFile(self._workspace.path)
+            self._file.append(json.dumps(record).encode() + b"\n")
+        self._take(record)
+
+    def agrees(
+        self, key: Any, matrix: Array, size: tuple[int, int], boxes: Any, scores: Any, labels: Any, segmentations: Any
+    ) -> bool:
+        """Return True if this is what was added for the window, as far as it has high scores; see `add_placed`."""
+        image, window = self._image(key), _rounded(_window(matrix, size))
+        have = [one[1:4] for one in image.found if _rounded(image.windows[one[0]][0]) == window]
+        record = self._record(key, matrix, size, boxes, scores, labels, segmentations)
+        found = [(np.array(box), score, name) for box, score, name, _ in record["found"]]
+        return _among(have, found) and _among(found, have)
+
+    def _record(
+        self, key: Any, matrix: Array, size: tuple[int, int], boxes: Any, scores: Any, labels: Any, segmentations: Any
+    ) -> _Record:
         shapes = None if segmentations is None else [_outline(one, size) for one in segmentations]
         if boxes is None and shapes is None:
             raise OptionError("add needs boxes or segmentations", key="boxes")
@@ -182,31 +239,46 @@ class DetectionStitcher:
         n = len(found)
         given = np.ones(n) if scores is None else _numbers("scores", scores, (-1,))
         names = [0] * n if labels is None else _listed(labels)
-        for key, values in (("scores", given), ("labels", names), ("segmentations", shapes)):
+        for name, values in (("scores", given), ("labels", names), ("segmentations", shapes)):
             if values is not None and len(values) != n:
-                raise OptionError(f"{key}: {len(values)} for {n} boxes", key=key, hint="Give one for each")
+                raise OptionError(f"{name}: {len(values)} for {n} boxes", key=name, hint="Give one for each")
         moved = warp_boxes(matrix, np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1))
         moved = np.concatenate([moved[:, :2], moved[:, :2] + moved[:, 2:]], axis=1)
-        window = warp_boxes(matrix, np.array([[0, 0, size[1], size[0]]], float))[0]
-        self._windows.append(
-            (np.concatenate([window[:2], window[:2] + window[2:]]), self._border * float(abs(matrix[0, 0])))
-        )
+        own = []
         for k in np.flatnonzero(given >= self._min_score).tolist():
             shape = None if shapes is None or shapes[k] is None else shapes[k].warped(matrix)  # type: ignore[union-attr]
-            name = str(self._names.get(names[k], names[k]))
-            self._added.append((len(self._windows) - 1, moved[k], float(given[k]), name, shape))
+            parts = None if shape is None else [[ring.tolist() for ring in part] for part in shape.parts]
+            own.append([moved[k].tolist(), float(given[k]), str(self._names.get(names[k], names[k])), parts])
+        border = self._border * float(abs(matrix[0, 0]))
+        return {"image": repr(key), "window": _window(matrix, size).tolist(), "border": border, "found": own}
+
+    def _take(self, record: _Record) -> None:
+        """Take what was found in a window into memory."""
+        image = self._image(self._ids[record["image"]])
+        window = np.array(record["window"])
+        image.windows.append((window, record["border"]))
+        image.known.add(_rounded(window))
+        for box, score, category, parts in record["found"]:
+            shape = None if parts is None else Polygons(tuple(tuple(map(np.array, part)) for part in parts))
+            image.found.append((len(image.windows) - 1, np.array(box), score, category, shape))
 
     def merged(self) -> list[Detection]:
-        """Return the objects, each once, by descending score; boxes are clipped to the image."""
-        if not self._added:
+        """Return the objects, each once, by image and descending score; boxes are clipped to the image."""
+        return [found for key in self._likes for found in self._merged(key)]
+
+    def _merged(self, key: Any) -> list[Detection]:
+        image = self._image(key)
+        if not image.found:
             return []
-        owner = np.array([one[0] for one in self._added])
-        boxes, scores = np.array([one[1] for one in self._added]), np.array([one[2] for one in self._added])
-        names, classes = np.unique([one[3] for one in self._added], return_inverse=True)
-        shapes = [one[4] for one in self._added]
-        windows = np.array([self._windows[k][0] for k in owner])
-        border = max(border for _, border in self._windows)
-        height, width = self._canvas.native
+        # In an order that does not depend on that of adding.
+        added = sorted(image.found, key=lambda one: (*image.windows[one[0]][0], *one[1], one[2], one[3]))
+        owner = np.array([one[0] for one in added])
+        boxes, scores = np.array([one[1] for one in added]), np.array([one[2] for one in added])
+        names, classes = np.unique([one[3] for one in added], return_inverse=True)
+        shapes = [one[4] for one in added]
+        windows = np.array([image.windows[k][0] for k in owner])
+        border = max(border for _, border in image.windows)
+        height, width = image.canvas.native
         cut = cut_sides(boxes, windows, (width, height), border)
         group = join_parts(boxes, classes, owner, windows, cut, border, self._threshold)
         boxes, scores, members = joined_boxes(boxes, scores, cut, group)
@@ -227,13 +299,14 @@ class DetectionStitcher:
                 score,
                 str(names[classes[k]]),
                 _union([shapes[m] for m in members[k]]),
+                key,
             )
             for b, score, k in chosen
         ]
 
     def write(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
         format: DetectionFormat | None = None,
         *,
         image: Mapping[str, Any] | None = None,
@@ -245,13 +318,14 @@ class DetectionStitcher:
         Parameters
         ----------
         path
-            The file to make.
+            The file to make; `dest` by default.
         format
-            'coco' or 'kwcoco' (a dataset of one image, with `score`), 'geojson' (polygons in the reference system of
-            the image), or 'qupath' (in pixels).  By default it follows from the name: `.kwcoco.json`, `.geojson`,
+            'coco' or 'kwcoco' (a dataset, with `score`), 'geojson' (polygons in the reference system of the images), or
+            'qupath' (in pixels of one image).  By default it follows from the name: `.kwcoco.json`, `.geojson`,
             `.json`.
         image
-            Further keys of the image in COCO's dictionary, such as its `id` and `file_name`.
+            Further keys of the image in COCO's dictionary, such as its `id` and `file_name`; if `like` is a mapping,
+            one of ids to such.
         overwrite
             Replace the file.
 
@@ -262,19 +336,85 @@ class DetectionStitcher:
         Raises
         ------
         OptionError
-            The format is not understood, or the image is not georeferenced.
+            The format is not understood, or the images have no reference system, or several.
         ExistsError
             The file exists.
         """
-        target = local_path(path)
+        target = self.path if path is None else local_path(path)
+        if target is None:
+            raise OptionError("write needs a path, since the stitcher has no destination", key="path")
         format = format_of(target) if format is None else format
-        check_choice("format", format, _FORMATS, OptionError)
-        content = self._geographic(format) if format in ("geojson", "qupath") else self._coco(format, image or {})
+        check_choice("format", format, FORMATS, OptionError)
+        about = image or {}
+        images = [
+            ImageDetections(
+                self._image(key).canvas,
+                {"id": key, **about.get(key, {})} if self._several else about,
+                self._merged(key),
+            )
+            for key in self._likes
+        ]
+        whole = content(images, [*map(str, self._names.values())], format)
         with publishing_file(target, overwrite) as work:
-            work.write_text(json.dumps(content), "utf-8")
+            work.write_text(json.dumps(whole), "utf-8")
+        if self._workspace is not None and target == self.path:
+            self._release(remove=True)
         return target
 
-    def _window_of(self, where: Any) -> tuple[Array, tuple[int, int]]:
+    def _release(self, remove: bool = False) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._workspace is not None:
+            if remove:
+                self._workspace.remove()
+            self._workspace.release()
+        self._file = self._workspace = None
+
+    def _image(self, key: Any) -> _Image:
+        found = self._images.get(key)
+        if found is None:
+            found = self._images[key] = _Image.like(self._likes[key])
+        return found
+
+    def _id_of(self, where: Any) -> Any:
+        """Return the id of the image that a sample or a target is a window of."""
+        if not self._several:
+            return None
+        target = where.ndzarr.target if isinstance(where, xarray.Dataset) else where
+        key = target.get("gid", target.get("key"))
+        if key not in self._likes:
+            raise TargetError(f"where names the image {key!r}, which is none of those given", key="gid")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """An image, and what was found in it."""
+
+    canvas: Canvas
+    windows: list[tuple[Array, float]] = field(default_factory=list)
+    """(left, top, right, bottom in native pixels, border in native pixels) of each window."""
+    known: set[tuple[int, ...]] = field(default_factory=set)
+    """Windows, in whole pixels."""
+    found: list[tuple[int, Array, float, str, Polygons | None]] = field(default_factory=list)
+    """(window, box, score, category, shape) of each detection."""
+
+    @classmethod
+    def like(cls, like: Any) -> _Image:
+        canvas = like.scaled(1.0) if isinstance(like, Canvas) else Canvas.like(like, 1.0)
+        if set(canvas.dims) != {"c", "y", "x"}:
+            what = f"like has the axes {' '.join(canvas.dims)}, and detections are of images"
+            raise OptionError(what, key="like", hint="Predict the frames one by one")
+        return cls(canvas)
+
+    def window_of(self, where: Any) -> Array:
+        """Return left, top, right, bottom of a window in native pixels."""
+        if isinstance(where, xarray.Dataset):
+            return _window(*self.placed(where))
+        (y, height), (x, width) = self.canvas.place_of(where, 1).covered
+        return np.array([x, y, x + width, y + height])
+
+    def placed(self, where: Any) -> tuple[Array, tuple[int, int]]:
         """Return (matrix to native pixels, (height, width)) of a sample or a target."""
         if isinstance(where, xarray.Dataset):
             image = where["image"]
@@ -283,64 +423,35 @@ class DetectionStitcher:
             key = min(scaled)
             what = f"where has {key}={where[key]!r}: how large its sample is depends on the image"
             raise TargetError(what, key=key, hint="Pass the sample")
-        (y, height), (x, width) = self._canvas.place_of(where, 1).covered
-        return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]]), (round(height), round(width))
-
-    def _coco(self, format: str, image: Mapping[str, Any]) -> dict[str, Any]:
-        found = self.merged()
-        names = list(dict.fromkeys([*map(str, self._names.values()), *sorted({one.category for one in found})]))
-        height, width = self._canvas.native
-        about = {"id": 1, "file_name": self._canvas.name, "width": width, "height": height, **image}
-        annotations = []
-        for k, one in enumerate(found, 1):
-            annotation = {"id": k, "image_id": about["id"], "category_id": 1 + names.index(one.category)}
-            annotation |= {"bbox": list(one.bbox), "area": one.bbox[2] * one.bbox[3], "iscrowd": 0, "score": one.score}
-            if one.shape is not None:
-                annotation["segmentation"] = _segmentation(one.shape, (height, width), format == "kwcoco")
-                annotation["area"] = float(one.shape.geometry.area)
-            annotations.append(annotation)
-        categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]
-        return {"images": [about], "categories": categories, "annotations": annotations}
-
-    def _geographic(self, format: str) -> dict[str, Any]:
-        place = self._georeference() if format == "geojson" else None
-        found = [
-            {
-                "type": "Feature",
-                "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{one.category} {one.bbox}")),
-                "geometry": _geometry(one.shape or Polygons.around(np.array(one.bbox)), place),
-                "properties": {"category": one.category, "score": one.score}
-                if place is not None
-                else {
-                    "objectType": "detection",
-                    "classification": {"name": one.category},
-                    "measurements": {"score": one.score},
-                },
-            }
-            for one in self.merged()
-        ]
-        out: dict[str, Any] = {"type": "FeatureCollection"}
-        if place is not None:
-            out["crs"] = {"type": "name", "properties": {"name": _crs_name(place)}}
-        return {**out, "features": found}
-
-    def _georeference(self) -> Georeference:
-        place = from_attributes({"ndzarr": {"source": dict(self._canvas.place or {})}})
-        if place is None or place.transform is None or not place.crs.defined:
-            what = f"format='geojson': {self._canvas.name} has no reference system"
-            raise OptionError(
-                what, path=self._canvas.name, key="format", hint="Pass format='qupath' for pixels, or 'coco'"
-            )
-        return place
+        left, top, right, bottom = self.window_of(where).tolist()
+        return np.array([[1, 0, left], [0, 1, top], [0, 0, 1.0]]), (round(bottom - top), round(right - left))
 
 
-def format_of(path: Path) -> DetectionFormat:
-    """Return the format that the name of a file means."""
-    name = path.name.lower()
-    for end, format in ((".kwcoco.json", "kwcoco"), (".geojson", "geojson"), (".json", "coco")):
-        if name.endswith(end):
-            return format  # type: ignore[return-value]
-    raise OptionError(f"{path}: no format has this suffix", path=str(path), key="format", hint="Pass format=")
+def _among(some: Sequence[tuple[Array, float, str]], others: Sequence[tuple[Array, float, str]]) -> bool:
+    """Return True if all of some (box, score, category) with at least half the highest score are among others."""
+    highest = max((score for _, score, _ in some), default=0.0)
+    return all(
+        any(name == other and iou(box, near) > 0.5 for near, _, other in others)
+        for box, score, name in some
+        if score >= highest / 2
+    )
+
+
+def _window(matrix: Array, size: tuple[int, int]) -> Array:
+    """Return left, top, right, bottom in native pixels of a window of (height, width) pixels."""
+    left, top, width, height = warp_boxes(matrix, np.array([[0, 0, size[1], size[0]]], float))[0].tolist()
+    return np.array([left, top, left + width, top + height])
+
+
+def _rounded(window: Array) -> tuple[int, ...]:
+    return tuple(np.rint(window).astype(int).tolist())
+
+
+def _read_records(folder: Path) -> Iterator[_Record]:
+    """Yield the complete records of a workspace."""
+    for path in sorted(folder.glob(f"*{RECORDS}")):
+        lines = path.read_bytes().splitlines(keepends=True)
+        yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
 
 
 def _numbers(key: str, given: Any, shape: tuple[int, ...]) -> Array:
@@ -399,35 +510,3 @@ def _union(shapes: Sequence[Polygons | None]) -> Polygons | None:
     if len(real) < 2:
         return real[0] if real else None
     return Polygons.of_geometry(shapely.union_all([one.geometry for one in real]))
-
-
-def _segmentation(shape: Polygons, size: tuple[int, int], holes: bool) -> Any:
-    """Return COCO's form of an outline; holes have none in lists of COCO, only in those of kwcoco."""
-    if all(len(part) == 1 for part in shape.parts):
-        return [part[0].ravel().tolist() for part in shape.parts]
-    if holes:
-        return [
-            {"exterior": part[0].tolist(), "interiors": [ring.tolist() for ring in part[1:]]} for part in shape.parts
-        ]
-    runs = Runs.of(shape.filled(size))
-    return {"size": [runs.height, runs.width], "counts": runs.counts}
-
-
-def _geometry(shape: Polygons, place: Georeference | None) -> dict[str, Any]:
-    """Return GeoJSON's geometry: exteriors counter-clockwise on earth, rings closed (RFC 7946)."""
-    import shapely
-    from shapely.geometry.polygon import orient
-
-    moved = shape if place is None else shape.warped(place.matrix)
-    polygons = [orient(shapely.Polygon(e, i)) for e, *i in moved.parts if len(e) > 2]
-    whole = polygons[0] if len(polygons) == 1 else shapely.MultiPolygon(polygons)
-    found: dict[str, Any] = json.loads(shapely.to_geojson(whole))
-    return found
-
-
-def _crs_name(place: Georeference) -> str:
-    """Return the name of a reference system for the member `crs` of GeoJSON's draft."""
-    epsg = place.crs.epsg
-    if epsg is not None:
-        return "urn:ogc:def:crs:OGC:1.3:CRS84" if epsg == 4326 else f"urn:ogc:def:crs:EPSG::{epsg}"
-    return str(place.crs.text())

@@ -1,8 +1,7 @@
 """
 Parts: arrays that were added to a canvas, kept in files until they are put together.
 
-Each process appends to a file of its own, so that nothing is locked and a killed process loses at most the part that it
-was writing.  A file is a sequence of records::
+A file is a sequence of records::
 
     magic    4 bytes
     dtype    4 bytes, numpy's code such as '|u1'
@@ -20,10 +19,9 @@ from __future__ import annotations
 
 import os
 import struct
-import uuid
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,10 +29,9 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from ndzarr._files import explained
+from ndzarr._prediction.workspace import RECORDS, RecordFile
 
 _MAGIC = b"NDZ3"
-_END = ".parts"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,29 +71,18 @@ class PartsWriter:
     """Appends parts to a file of this process."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{_END}"
-        self.pid = os.getpid()
-        self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by `close`
-        self._at = 0
+        self._file = RecordFile(folder)
+        self.pid = self._file.pid
 
     def append(self, start: Sequence[int], pixels: np.ndarray[Any, Any]) -> Part:
         """Write one array; `start` has one number per axis."""
         pixels = np.ascontiguousarray(pixels)
         data = pixels.reshape(-1).view(np.uint8)
         crc: int = google_crc32c.value(data)  # without a copy
-        part = Part(tuple(start), pixels.shape, crc, pixels.dtype.str, str(self.path), 0)
+        part = Part(tuple(start), pixels.shape, crc, pixels.dtype.str, str(self._file.path), 0)
         head = _head(part, data.nbytes)
-        with explained(self.path, "what was added before is kept"):
-            try:
-                for piece in (head, data.data, bytes(_padding(data.nbytes))):
-                    _write(self._file, piece)
-            except BaseException:  # also an interrupt: what follows half a record could not be read
-                os.ftruncate(self._file.fileno(), self._at)
-                self._file.seek(self._at)
-                raise
-        offset = self._at + len(head)
-        self._at = offset + data.nbytes + _padding(data.nbytes)
-        return Part(part.start, part.length, part.crc, part.dtype, part.path, offset)
+        at = self._file.append(head, data.data, bytes(_padding(data.nbytes)))
+        return replace(part, offset=at + len(head))
 
     def close(self) -> None:
         """Close the file."""
@@ -105,12 +91,6 @@ class PartsWriter:
 
 def _padding(size: int) -> int:
     return -size % 8
-
-
-def _write(file: BinaryIO, data: bytes | memoryview) -> None:
-    left = memoryview(data).cast("B")
-    while left:
-        left = left[file.write(left) :]
 
 
 def _layout(axes: int) -> struct.Struct:
@@ -129,7 +109,7 @@ def read_parts(folder: Path, axes: int, known: Collection[Part] = ()) -> list[Pa
     `known` are all parts of some of the files, which are not read again.
     """
     found = {part.content: part for part in known}
-    unread = {str(path) for path in folder.glob(f"*{_END}")} - {part.path for part in known}
+    unread = {str(path) for path in folder.glob(f"*{RECORDS}")} - {part.path for part in known}
     for path in sorted(unread):
         for part in _parts_of(path, axes):
             found.setdefault(part.content, part)

@@ -8,12 +8,8 @@ Stitching: arrays that overlap become one pyramid.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +18,19 @@ from typing import Any, Self
 import numpy as np
 import xarray
 
-from ndzarr._files import cache_root, explained, replacing, trying
 from ndzarr._formats.base import Pixels
-from ndzarr._prediction.blending import Stitched, Weights
+from ndzarr._prediction.blending import Stitched, Weights, window_weights
 from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
+from ndzarr._prediction.workspace import Workspace
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
-from ndzarr._store.destinations import Dest, destination, refuse_existing_at, shown_name
-from ndzarr._store.presets import Encoding
-from ndzarr.errors import ExistsError, OptionError, WindowError
+from ndzarr._store.destinations import destination, refuse_existing_at
+from ndzarr._store.presets import Encoding, choose_layout
+from ndzarr._store.validity import as_pixel
+from ndzarr.errors import OptionError, WindowError
 
 _NAMES = {"gaussian", "uniform"}
 _EXACT = 2**53
@@ -72,6 +69,9 @@ class Stitcher:
     resume
         Take up what an earlier stitcher with the same destination had added before it was killed or failed; False
         removes it.  What is added again counts once.
+    run
+        What arrays are made by, such as the name and the settings of a model: what was added with another `run`, for
+        another image, or with other channels, is not taken up.
     overwrite
         Replace `dest` if it exists, once the result is complete.
     progress
@@ -84,7 +84,7 @@ class Stitcher:
     OptionError
         An option is not understood, or `like` cannot be used.
     ExistsError
-        `dest` exists, or another process is stitching it.
+        `dest` exists, another process is stitching it, or what is to be taken up belongs to another result.
 
     Notes
     -----
@@ -121,6 +121,7 @@ class Stitcher:
         nodata: float | None = None,
         preset: str = "fast",
         resume: bool = True,
+        run: str = "",
         overwrite: bool = False,
         progress: bool = False,
         storage_options: Mapping[str, Any] | None = None,
@@ -130,6 +131,9 @@ class Stitcher:
             raise OptionError(f"weights={weights!r}: expected 'gaussian', 'uniform' or a function", key="weights")
         self._canvas = like if isinstance(like, Canvas) else Canvas.like(like, scale)
         self._channels = (channels,) if isinstance(channels, str) else tuple(channels)
+        if not self._channels or len({*self._channels}) < len(self._channels):
+            what = f"channels={channels!r}: expected names that differ"
+            raise OptionError(what, key="channels", hint="Name each channel of the arrays")
         self._dtype = None if dtype is None else np.dtype(dtype)
         self._weights, self._nodata = weights, nodata
         self._encoding = Encoding(preset, kind)
@@ -138,18 +142,12 @@ class Stitcher:
         self.path: Path | str = self._dest if isinstance(self._dest, Path) else self._dest.url
         """The destination."""
         refuse_existing_at(self._dest, overwrite)
-        self.work = _work(self._dest)
+        about = {**self._canvas.signature(), "channels": list(self._channels), "kind": kind, "run": run}
+        self._workspace = Workspace(self._dest, about, resume)
+        self.work = self._workspace.path
         """The directory of what was added."""
         self._writer: PartsWriter | None = None
-        self._held = ExitStack()
-        if not self._held.enter_context(trying(self.work.with_name(self.work.name + ".lock"))):
-            what = f"{self.path}: another process is stitching it"
-            raise ExistsError(what, path=shown_name(self._dest), hint="Wait for it, or choose another destination")
-        try:
-            self._added = self._begin(resume)
-        except BaseException:
-            self._held.close()
-            raise
+        self._added = {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
 
     def __repr__(self) -> str:
         sizes = {**self._canvas.sizes, "c": len(self._channels)}
@@ -167,6 +165,20 @@ class Stitcher:
         It is the one whose pixels the model need not predict again.
         """
         return self.place_of(where) in {part.place for part in self._added.values()}
+
+    def agrees(self, where: Any, array: Any) -> bool:
+        """
+        Return True if an array is, but for noise, what was added for a window, as one of the same model is.
+
+        One pixel in a hundred may differ by more than a hundredth of the largest.
+        """
+        place, found = self._fitted(where, array)
+        added = next((part for part in self._added.values() if part.place == (place.start, place.length)), None)
+        if added is None:
+            return False
+        kept = added.pixels({}).astype(float)
+        largest = np.abs(kept[np.isfinite(kept)]).max(initial=0)
+        return float(np.isclose(kept, found, rtol=0, atol=largest / 100, equal_nan=True).mean()) >= 0.99
 
     def place_of(self, where: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return (start, length) of a sample's or a target's window in pixels of the result, along its axes."""
@@ -210,13 +222,11 @@ class Stitcher:
             for k in range(where.sizes["sample"]):
                 self.add(where.ndzarr.sample(k), array[k])
             return
-        pixels = self._in_order(array)
-        place = self._canvas.place_of(where, len(self._channels))
-        if not place.fits(pixels.shape):
-            raise self._misfit(pixels.shape, place, where)
+        place, pixels = self._fitted(where, array)
+        window_weights(self._weights, self._canvas.dims, place.length)  # what is wrong with a function is said now
         if self._writer is None or self._writer.pid != os.getpid():
             self._writer = PartsWriter(self.work)
-        part = self._writer.append(place.start, place.fitted(pixels, self._encoding.kind == "labels"))
+        part = self._writer.append(place.start, pixels)
         self._added[part.content] = part
 
     def close(self) -> Pyramid:
@@ -245,28 +255,18 @@ class Stitcher:
                     origin={},
                     band_bytes=_BAND_BYTES,
                 )
-            shutil.rmtree(self.work)
+            self._workspace.remove()
         finally:
             self._release()
         return open_dest(self._dest)
 
-    def _begin(self, resume: bool) -> dict[tuple[Any, ...], Part]:
-        """Make the work directory, or take up that of an earlier stitcher."""
-        about = {**self._canvas.signature(), "channels": list(self._channels)}
-        stated = self.work / "canvas.json"
-        if self.work.is_dir() and (not resume or not stated.is_file()):
-            shutil.rmtree(self.work)
-        if self.work.is_dir():
-            if json.loads(stated.read_text()) != about:
-                what = f"{self.work}: holds windows of another image, scale or channels"
-                hint = "Pass resume=False to remove them, or choose another destination"
-                raise ExistsError(what, path=str(self.work), hint=hint)
-            return {part.content: part for part in read_parts(self.work, len(self._canvas.dims))}
-        with explained(self.work):
-            self.work.mkdir(mode=0o700, parents=True)
-            with replacing(stated) as file:
-                file.write_text(json.dumps(about))
-        return {}
+    def _fitted(self, where: Any, array: Any) -> tuple[Place, Pixels]:
+        """Return the place of a window, and its array in pixels of the canvas."""
+        pixels = self._in_order(array)
+        place = self._canvas.place_of(where, len(self._channels))
+        if not place.fits(pixels.shape):
+            raise self._misfit(pixels.shape, place, where)
+        return place, place.fitted(pixels, self._encoding.kind == "labels")
 
     def _misfit(self, have: tuple[int, ...], place: Place, where: Any) -> WindowError:
         """Say that an array does not have the size of its window, and how to mend that."""
@@ -307,11 +307,13 @@ class Stitcher:
         return pixels
 
     def _check_type(self, dtype: np.dtype[Any]) -> None:
-        """Refuse arrays whose values the result cannot hold; floats may lose digits."""
+        """Refuse arrays whose values the result cannot hold, or that cannot be encoded; floats may lose digits."""
         wanted = self._dtype
         if wanted is not None and not np.can_cast(dtype, wanted, "same_kind" if dtype.kind == "f" else "safe"):
             what = f"an array of {dtype} does not fit dtype={wanted}"
             raise OptionError(what, key="dtype", hint=f"Pass Stitcher(dtype={dtype.name!r}), or convert the array")
+        shape = self._canvas.facts(dtype, self._channels, None).shape
+        choose_layout(self._canvas.dims, shape, wanted or dtype, self._encoding)
 
     def _axes_of(self, ndim: int) -> list[str]:
         """Return the axes of an array that lacks some: c if there is one channel, else leading ones."""
@@ -327,6 +329,9 @@ class Stitcher:
         nodata = self._nodata
         if nodata is None and dtype.kind == "f":
             nodata = float("nan")
+        if nodata is not None and as_pixel(nodata, dtype) is None:
+            what = f"nodata={nodata:g}: no pixel of {dtype} has that value"
+            raise OptionError(what, key="nodata", hint="Choose another, or none: what no window covers is then masked")
         facts = self._canvas.facts(dtype, self._channels, nodata)
         if nodata is None and not cover(parts, facts.shape):
             facts = replace(facts, masked=True)
@@ -339,15 +344,4 @@ class Stitcher:
 
     def _release(self) -> None:
         self._release_writer()
-        self._held.close()
-
-
-def _work(dest: Dest) -> Path:
-    """Return the directory for what is added, the same for each stitcher of a destination on this machine."""
-    if isinstance(dest, Path):
-        return dest.with_name(f".{dest.name}.stitch")
-    digest = hashlib.sha256(dest.url.encode()).hexdigest()[:16]
-    folder = cache_root() / "stitching"
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".{dest.name}-{digest}.stitch"
+        self._workspace.release()

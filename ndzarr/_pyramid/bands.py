@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,18 +30,21 @@ import numpy as np
 from ndzarr._executors import Job, Scheduler, checked, run_jobs, working
 from ndzarr._formats.base import Pixels, Region, Source
 from ndzarr._formats.options import choose_palette
-from ndzarr._formats.sequence import is_sequence
+from ndzarr._formats.sequence import frames_of, is_sequence
+from ndzarr._formats.sidecars import sidecar_states
 from ndzarr._progress import progress_bar
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.sources import open_source
 from ndzarr._pyramid.transcode import Making, finish, identity, warn_of_trouble, write_pyramid, write_rows
 from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
-from ndzarr._remote.urls import is_url
+from ndzarr._remote.stores import open_url
+from ndzarr._remote.urls import is_url, names_file
+from ndzarr._store.buckets import ROOT, Place
 from ndzarr._store.destinations import Dest, Shared, destination, refuse_existing_at, sharing
 from ndzarr._store.metadata import Position, Records
 from ndzarr._store.presets import Encoding, chunks_option
-from ndzarr.errors import MissingError, OptionError
+from ndzarr.errors import MissingError, NdzarrError, OptionError
 
 LEVELS = 2
 """Levels that a stage writes: the rows that it leaves to the next one are then a sixteenth of its own."""
@@ -153,23 +157,29 @@ class _Rests(Source):
 
 @dataclass(frozen=True)
 class Image:
-    """A source as workers open it, and the store that it becomes; it pickles to little."""
+    """A source as it is opened, here or by workers, and the store that it becomes; for files, it pickles to little."""
 
-    source: str | list[str]
-    """Absolute path, or those of the images of a sequence."""
+    source: Any
+    """Absolute path or URL, a list of them for a sequence, or what is not a file."""
     reading: Mapping[str, Any]
     """Options of `open_source`."""
     encoding: Encoding
-    origin: Mapping[str, Any]
-    """What the store records of the source."""
+    origin: Mapping[str, Any] | None
+    """What the store records of the source; its `identity` once it is open if None."""
 
     def open(self) -> Source:
         """Open the source."""
         return open_source(self.source, **self.reading)
 
+    @property
+    def files(self) -> list[str]:
+        """The paths and URLs that it is opened by."""
+        names = self.source if isinstance(self.source, list) else [self.source]
+        return [name for name in names if isinstance(name, str)]
+
     def _open_here(self) -> Source:
         """Open the source in a worker; raise `MissingError` if that does not see it."""
-        for path in [self.source] if isinstance(self.source, str) else self.source:
+        for path in self.files:
             if "://" not in path and not is_sequence(path):
                 refuse_unseen(path)
         return self.open()
@@ -180,8 +190,13 @@ class Image:
             found = stages(source, Making.of(source, self.encoding))
             if found:
                 return found, []
-            write_pyramid(source, dest, self.encoding, overwrite=overwrite, origin=self.origin, workers=1)
+            self.write_whole(source, dest, overwrite=overwrite, workers=1)
             return [], list(source.trouble)
+
+    def write_whole(self, source: Source, dest: Dest, **how: Any) -> None:
+        """Write the store of the opened source; see `write_pyramid` for `how`."""
+        what = self.token() if isinstance(dest, Place) else None
+        write_pyramid(source, dest, self.encoding, origin=self.origin, what=what, **how)
 
     def bands(self, steps: Sequence[Stage], shared: Shared) -> Job:
         """Write everything but the metadata, the bands that are not there yet."""
@@ -230,17 +245,35 @@ class Image:
                         records[path] |= own
             with shared.finishing() as store:
                 shared.bring(str(len(making.levels) - 1), store)  # the metadata say what viewers show of it
-                finish(source, store, making, records, self.origin)
+                finish(source, store, making, records, self.origin or {})
             return list(source.trouble)
 
-    def token(self, steps: Sequence[Stage]) -> str:
-        """Return what tells the bands of this image from those of others, and from those of another encoding."""
-        content = [self.source, sorted(self.reading.items()), self.encoding.as_json(), self.origin, steps]
+    def token(self, steps: Sequence[Stage] = ()) -> str | None:
+        """Return a digest of all that the shards of its store depend on; None for arrays, of which nothing tells."""
+        names = self.source if isinstance(self.source, list) else [self.source]
+        states = [] if "key" in (self.origin or {}) else [self._state(name) for name in names]
+        if None in states:
+            return None
+        how = sorted((name, value) for name, value in self.reading.items() if name not in ("storage_options", "remote"))
+        content = [self.source, states, how, self.encoding.as_json(), self.origin, steps]
         return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+
+    def _state(self, source: Any) -> Any:
+        """Return what changes with a file, or with the metadata of a store; None if nothing tells."""
+        if not isinstance(source, str):
+            return None
+        if is_url(source):
+            store, path = open_url(source, self.reading.get("storage_options"), self.reading.get("remote"))
+            try:
+                return store.head(path if names_file(source) else f"{path}/{ROOT}")
+            except NdzarrError:  # of a store of others, or whoever opens it complains
+                return None
+        main = f"{source}/{ROOT}" if os.path.isdir(source) else source
+        return (identity(main), sidecar_states(source)) if os.path.exists(main) else None
 
     def shared(self, dest: Dest, steps: Sequence[Stage], overwrite: bool = False) -> AbstractContextManager[Shared]:
         """Return the context of where the bands come together."""
-        return sharing(dest, "bands", self.token(steps), overwrite)
+        return sharing(dest, "bands", self.token(steps) or secrets.token_hex(6), overwrite)
 
 
 def _rest_files(root: Path, making: Making, stage: Stage, rows: slice) -> list[_RestFile]:
@@ -275,18 +308,29 @@ def refuse_unseen(path: str) -> None:
 
 
 def as_image(source: Any, reading: Mapping[str, Any], encoding: Encoding) -> Image:
-    """Return a source for workers; raise `OptionError` for arrays, whose pixels are in this process."""
-    single = isinstance(source, str | os.PathLike)
-    paths = [source] if single else source
-    if not isinstance(paths, list | tuple) or not all(isinstance(p, str | os.PathLike) for p in paths):
+    """Return a source that is not open; raise `MissingError` if a pattern has no match."""
+    if is_sequence(source):
+        return Image([_full_name(frame) for frame in frames_of(source)], reading, encoding, {})
+    name = _full_name(source)
+    return Image(name, reading, encoding, identity(name) if isinstance(name, str) else None)
+
+
+def _full_name(source: Any) -> Any:
+    """Return the absolute path of a file, which workers open by it; anything else as it is."""
+    if not isinstance(source, str | os.PathLike) or is_url(source):
+        return source
+    return os.path.abspath(os.path.expanduser(os.fsdecode(source)))
+
+
+def for_workers(image: Image) -> Image:
+    """Return an image; raise `OptionError` for arrays, whose pixels are in this process, and `MissingError`."""
+    if image.files != (image.source if isinstance(image.source, list) else [image.source]):
         message = "scheduler= is for files: the pixels of an array are in this process"
         raise OptionError(message, key="scheduler", hint="Leave it out, or pass the path of a file")
-    names = [p if "://" in p else os.path.abspath(os.path.expanduser(p)) for p in map(os.fspath, paths)]
-    if not single or is_sequence(source):
-        return Image(names if not single else names[0], reading, encoding, {})
-    if "://" not in names[0] and not os.path.lexists(names[0]):
-        raise MissingError(f"{names[0]}: there is no such file", path=names[0], hint="Check its name")
-    return Image(names[0], reading, encoding, identity(names[0]))
+    for name in image.files:
+        if not is_url(name) and not os.path.lexists(name):
+            raise MissingError(f"{name}: there is no such file", path=name, hint="Check its name")
+    return image
 
 
 def transcode(
@@ -446,33 +490,25 @@ def transcode(
         "variable": variable,
         **({"storage_options": storage_options, "remote": remote} if far else {}),
     }
+    image = as_image(source, reading, encoding)
     if scheduler is not None:
-        transcode_on(scheduler, workers, source, reading, encoding, target, overwrite=overwrite, progress=progress)
+        transcode_on(scheduler, workers, image, target, overwrite=overwrite, progress=progress)
         return open_dest(target)
-    with open_source(source, **reading) as opened:
-        write_pyramid(opened, target, encoding, overwrite=overwrite, progress=progress, workers=workers)
+    with image.open() as opened:
+        image.write_whole(opened, target, overwrite=overwrite, progress=progress, workers=workers)
     return open_dest(target)
 
 
 def transcode_on(
-    scheduler: Scheduler,
-    workers: int | None,
-    source: Any,
-    reading: Mapping[str, Any],
-    encoding: Encoding,
-    dest: Dest,
-    *,
-    overwrite: bool,
-    progress: bool,
+    scheduler: Scheduler, workers: int | None, image: Image, dest: Dest, *, overwrite: bool, progress: bool
 ) -> None:
-    """Transcode a source by the workers of a scheduler; see `transcode`."""
+    """Transcode an image by the workers of a scheduler; see `transcode`."""
     checked(scheduler, workers)
-    image = as_image(source, reading, encoding)
     with (
         working(scheduler, workers, "smaller chunks") as pool,
         progress_bar(0, dest.name, "task", progress) as advance,
     ):
-        job = transcoding(image, dest, overwrite)
+        job = transcoding(for_workers(image), dest, overwrite)
         for error in run_jobs(pool, [job], lambda _: advance(), lambda tasks: advance(0, more=tasks)).values():
             raise error
 
@@ -486,7 +522,7 @@ def transcoding(image: Image, dest: Dest, overwrite: bool) -> Job:
             [trouble] = yield [partial(image.finish, steps, shared)]
             shared.publish(dest, overwrite)
     refuse_elsewhere(dest)
-    warn_of_trouble(image.source if isinstance(image.source, str) else image.source[0], trouble)
+    warn_of_trouble(image.files[0], trouble)
 
 
 def refuse_elsewhere(dest: Dest) -> None:

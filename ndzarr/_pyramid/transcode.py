@@ -68,6 +68,7 @@ def write_pyramid(
     check: Callable[[], object] | None = None,
     band_bytes: int = BAND_BYTES,
     batch: Batch | None = None,
+    what: str | None = None,
 ) -> None:
     """
     Write an open source as a store; see `transcode`.
@@ -85,13 +86,19 @@ def write_pyramid(
         Bytes of pixels that are read at a time, at most; at least one band of the source is.
     batch
         The store is there once this is published; at once if None.
+    what
+        Digest of all that the shards depend on, by which a bucket gets what an interrupted call has not written; the
+        key of a cached store if None.
     """
     origin = identity(source.name) if origin is None else origin
     stream = as_stream(source)
     making = Making.of(source, encoding, number)
     total = row_count(source, making.levels[:-1] if making.volume else [])
     name = os.path.basename(source.name)
-    with writing(dest, overwrite, batch) as into, progress_bar(total, name, "row", progress) as show:
+    with (
+        writing(dest, overwrite, batch, what or origin.get("key")) as into,
+        progress_bar(total, name, "row", progress) as show,
+    ):
 
         def advance(rows: int) -> None:
             if check is not None:

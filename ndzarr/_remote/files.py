@@ -275,7 +275,7 @@ ON_CHANGE.append(forget)
 
 
 class _Blocks:
-    """What has been fetched of a file; the blocks that were fetched first are dropped, but for the very first one."""
+    """What has been fetched of a file; the blocks that were fetched first are dropped, but for those that are held."""
 
     def __init__(self, first: Bytes, most: int) -> None:
         self._starts, self._data, self._ages = [0], [first], deque[int]()
@@ -284,12 +284,14 @@ class _Blocks:
         """True to read zeros in place of what has not been fetched."""
         self._lock = threading.Lock()
 
-    def add(self, start: int, data: Bytes) -> None:
-        """Hold a block."""
+    def add(self, start: int, data: Bytes, hold: bool = False) -> None:
+        """Add a block; one to `hold` is never dropped."""
         with self._lock:
             k = bisect_right(self._starts, start)
             self._starts.insert(k, start)
             self._data.insert(k, data)
+            if hold:
+                return
             self._ages.append(start)
             self._bytes += len(data)
             while self._bytes > self._most and len(self._ages) > 1:
@@ -318,17 +320,19 @@ class RemotePath(str):
 
     opened: OpenedFile
     blocks: _Blocks
+    mapped: bool | None
+    """True if everything but frames is fetched, None if nobody has tried."""
 
     def __new__(cls, opened: OpenedFile) -> RemotePath:
         """Name a file."""
         path = super().__new__(cls, opened.file.path)
-        path.opened, path.blocks = opened, _Blocks(opened.first, _VIDEO_BYTES)
+        path.opened, path.blocks, path.mapped = opened, _Blocks(opened.first, _VIDEO_BYTES), None
         return path
 
     def reader(self) -> RemoteReader:
         """Return the file as FFmpeg reads it."""
         reader = RemoteReader(self.opened.file, self.blocks, None)
-        reader.least = _VIDEO_AHEAD
+        reader.least, reader.in_parts = _VIDEO_AHEAD, True
         return reader
 
     @property
@@ -351,6 +355,8 @@ class RemoteReader(io.RawIOBase):
         self._patches: dict[int, bytes] = {}
         self._position = 0
         self._ahead = self.least = FIRST
+        self.in_parts = False
+        """True to return what is there of the bytes that are asked for, before the others are fetched."""
 
     def readable(self) -> bool:
         return True
@@ -375,6 +381,9 @@ class RemoteReader(io.RawIOBase):
         if start >= stop:
             return 0
         blocks, gaps = self._blocks.within(start, stop)
+        if gaps and self.in_parts and not self._blocks.hollow and (first := min(gaps)[0]) > start:
+            stop = first
+            blocks, gaps = self._blocks.within(start, stop)
         while gaps and not self._blocks.hollow:  # again if another reader's blocks have driven out these
             self.need([(start, stop)])
             blocks, gaps = self._blocks.within(start, stop)
@@ -398,7 +407,11 @@ class RemoteReader(io.RawIOBase):
         """Return True if bytes were fetched."""
         return not self._gaps(start, stop)
 
-    def need(self, ranges: Sequence[tuple[int, int]], ahead: bool = True) -> None:
+    def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch what is missing of some (start, stop) in one flight, and never drop it."""
+        self.need(ranges, ahead=False, hold=True)
+
+    def need(self, ranges: Sequence[tuple[int, int]], ahead: bool = True, hold: bool = False) -> None:
         """Fetch what is missing of some (start, stop) in one flight, and, if `ahead`, what follows it."""
         gaps = [gap for start, stop in ranges for gap in self._gaps(start, min(stop, self.file.size))]
         if not gaps:
@@ -420,7 +433,7 @@ class RemoteReader(io.RawIOBase):
                 raise changed(self.name)
             if answer[0].size != int(r.stop or 0) - int(r.start or 0):
                 raise StoreError(f"{self.name}: the server sent too little", path=self.name, hint="Try again")
-            self._blocks.add(int(r.start or 0), answer[0])
+            self._blocks.add(int(r.start or 0), answer[0], hold)
 
     def _gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
         return self._blocks.within(start, stop)[1]

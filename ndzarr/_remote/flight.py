@@ -2,7 +2,7 @@
 Ranges of many objects, fetched together and returned as they land.
 
 1. Ranges are sorted by object and offset. Those with small gaps between them are merged into one request, up to a cap;
-   long ones are split.
+   so are those with gaps twice as large, where they are few beside what is wanted. Long ones are split.
 2. All requests are under way together, as far as the budget of the process allows. No more are begun than a few times
    the budget ahead of what the caller has taken, so that memory stays flat.
 3. Ranges that the cache on disk holds are returned without a request.
@@ -77,6 +77,7 @@ def planned(ranges: Sequence[Range]) -> list[Request]:
     total = sum(_length(ranges[i]) for i in exact)
     cap = max(min(LEAST_CAP, settings.cap), min(settings.cap, total // settings.inflight))
     exact.sort(key=lambda i: (id(ranges[i].store), ranges[i].path, ranges[i].start))
+    gap = _gap([ranges[i] for i in exact], settings.gap, total // _SPARE)
     held: list[int] = []
     start = stop = 0
     for i in exact:
@@ -84,7 +85,7 @@ def planned(ranges: Sequence[Range]) -> list[Request]:
         first, last = int(r.start or 0), int(r.stop or 0)
         if held:
             same = ranges[held[0]].path == r.path and ranges[held[0]].store is r.store
-            if same and first - stop <= settings.gap and max(stop, last) - start <= cap:
+            if same and first - stop <= gap and max(stop, last) - start <= cap:
                 held.append(i)
                 stop = max(stop, last)
                 continue
@@ -99,6 +100,22 @@ def planned(ranges: Sequence[Range]) -> list[Request]:
     if held:
         out.append(Request(None, start, stop, tuple(held)))
     return out
+
+
+_SPARE = 10
+"""Gaps of up to twice the usual length are fetched while they are less than this part of what is wanted."""
+
+
+def _gap(ranges: Sequence[Range], usual: int, spare: int) -> int:
+    """Return the length up to which gaps between sorted ranges are fetched, `spare` bytes in all or the usual ones."""
+    gaps = (int(b.start or 0) - int(a.stop or 0) for a, b in pairwise(ranges) if a.path == b.path)
+    gap = usual
+    for length in sorted(length for length in gaps if 0 < length <= 2 * usual):
+        spare -= length
+        if spare < 0:
+            break
+        gap = max(gap, length)
+    return gap
 
 
 def _length(r: Range) -> int:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ndzarr._concurrency import OrderedQueue
-from ndzarr._remote.stores import RemoteStore
+from ndzarr._remote.stores import RemoteStore, RequestError
 from ndzarr._remote.urls import joined
 from ndzarr.errors import ExistsError, MissingError, NdzarrError, WriteError
 
@@ -122,10 +122,14 @@ class OccupiedError(ExistsError):
 
 
 class Uploads:
-    """Writes files as objects below a place, several at a time; at the end of its block they are there."""
+    """
+    Writes files as objects below a place, several at a time; at the end of its block they are there.
 
-    def __init__(self, place: Place) -> None:
-        self._place = place.patient()
+    Shards that an earlier writer of a claim has written are not sent again.
+    """
+
+    def __init__(self, place: Place, claim: Claim | None = None) -> None:
+        self._place, self._claim = place.patient(), claim
         self._queue = OrderedQueue[None](UPLOADS, UPLOADS, "upload")
         self._stack = ExitStack()
 
@@ -142,11 +146,14 @@ class Uploads:
 
     def add(self, path: Path, name: str, keep: bool = False) -> None:
         """Write a file, and remove it then unless it is to be kept; raise what went wrong with earlier ones."""
+        if self._claim is not None:
+            self._claim.check()
         for _ in self._queue.submit(self._put, path, name, keep):
             pass
 
     def _put(self, path: Path, name: str, keep: bool) -> None:
-        self._place.put_file(path, name)
+        if self._claim is None or not self._claim.holds(path, name):
+            self._place.put_file(path, name)
         if not keep:
             path.unlink()
 
@@ -221,6 +228,10 @@ class Claim:
     def lost(self) -> bool:
         """True if the claim is not held any more."""
         return self._gone or self._lost is not None
+
+    def holds(self, path: Path, name: str) -> bool:
+        """Return True if an earlier writer of the same has written a file that holds pixels."""
+        return self.present.get(name) == path.stat().st_size and not is_metadata(name)
 
     def check(self) -> None:
         """Raise an error if another writer took over."""
@@ -372,7 +383,6 @@ def upload_tree(
     root: Path,
     uploads: Uploads,
     keep: bool = False,
-    skip: Callable[[str, Path], bool] = lambda name, path: False,
     done: Callable[[Path], object] = lambda path: None,
 ) -> None:
     """Write all files below a directory but the root's metadata: first what holds pixels, then the other metadata."""
@@ -382,31 +392,29 @@ def upload_tree(
         for name, path in files:
             if name == ROOT or is_metadata(name) is not last:
                 continue
-            if not skip(name, path):
-                uploads.add(path, name, keep)
+            uploads.add(path, name, keep)
             done(path)
         uploads.wait()
 
 
 @contextmanager
-def publishing_at(place: Place, what: str, overwrite: bool) -> Iterator[tuple[Path, Callable[[Path], object]]]:
+def publishing_at(place: Place, what: str | None, overwrite: bool) -> Iterator[tuple[Path, Callable[[Path], object]]]:
     """
     Yield (a local directory to fill, a function for files in it that are complete); then it is the store at a place.
 
-    If the block raises an error, nothing is left.  Shards that are complete are written at once, and removed here.
+    Shards that are complete are written at once, and removed here.  `what` names all that they depend on: a writer of
+    the same keeps those of one that was interrupted, or that the network stopped.  Nothing else leaves any.
     """
-    with tempfile.TemporaryDirectory(prefix="ndzarr-") as name, Claim(place, what, overwrite) as claim:
+    what_else = what or secrets.token_hex(8)
+    with tempfile.TemporaryDirectory(prefix="ndzarr-") as name, Claim(place, what_else, overwrite) as claim:
         root = Path(name)
         try:
-            with Uploads(place) as uploads:
-
-                def written(path: Path) -> None:
-                    claim.check()
-                    uploads.add(path, path.relative_to(root).as_posix())
-
-                yield root, written
+            with Uploads(place, claim) as uploads:
+                yield root, lambda path: uploads.add(path, path.relative_to(root).as_posix())
                 upload_tree(root, uploads)
             claim.publish((root / ROOT).read_bytes())
-        except BaseException:
-            claim.clear()
+        except BaseException as error:
+            again = isinstance(error, NdzarrError) and not isinstance(error, WriteError | RequestError)
+            if what is None or again:  # it would fail again in the same way
+                claim.clear()
             raise

@@ -190,11 +190,12 @@ def size_of(dest: Dest) -> int:
 
 
 @contextmanager
-def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> Iterator[Work]:
+def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None, what: str | None = None) -> Iterator[Work]:
     """
     Yield a local directory to fill; it becomes the store when the block ends without an error, else nothing is left.
 
-    With a batch, a local store is there when the batch is published.  An `.ozx` is packed once all is written.
+    With a batch, a local store is there when the batch is published.  An `.ozx` is packed once all is written.  A store
+    in a bucket may be gone on with: see `publishing_at` for `what`.
     """
     if isinstance(dest, Path) and names_archive(dest):
         with publishing_file(dest, overwrite) as file, scratch(dest) as root:
@@ -212,7 +213,7 @@ def writing(dest: Dest, overwrite: bool = False, batch: Batch | None = None) -> 
         with publishing(dest, overwrite, batch) as root:
             yield Work(root)
     else:
-        with publishing_at(dest, secrets.token_hex(8), overwrite) as (root, written):
+        with publishing_at(dest, what, overwrite) as (root, written):
             yield Work(root, written)
 
 

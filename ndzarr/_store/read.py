@@ -57,11 +57,13 @@ def execute(
     out: Sequence[np.ndarray[Any, Any]] | None = None,
     cache: ChunkCache | None = None,
     threads: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[np.ndarray[Any, Any]]:
     """
     Read all windows of a plan into `out` (arrays or views of the plan's shapes; new ones by default).
 
     `cache` holds decoded chunks between calls. At most `threads` threads decode, by default as many as there are CPUs.
+    `meanwhile` may be called, while other threads decode.
     Damaged stores that can be made again are (`ChunkArray.repair`, `RemoteArray.repair`), once per call.
     """
     if out is None:
@@ -71,7 +73,7 @@ def execute(
     tried: list[object] = []
     while True:
         try:
-            return _execute(plan, out, cache, threads)
+            return _execute(plan, out, cache, threads, meanwhile)
         except DamagedError as error:
             stored = (a for a in plan.arrays if isinstance(a, ChunkArray | RemoteArray))
             repair = next((a.repair for a in stored if a.holds(error.path)), None)
@@ -82,13 +84,17 @@ def execute(
 
 
 def _execute(
-    plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
+    plan: ReadPlan,
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+    threads: int | None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[np.ndarray[Any, Any]]:
     arrays: Any = plan.arrays
-    if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
+    if cache is None and core.enabled and arrays:
         mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
         if all(mine) and _few_files(plan):
-            _decode_by_core(plan, out, threads)
+            _decode_by_core(plan, out, threads, meanwhile)
             return list(out)
         if all(mine) and len(plan.windows) > 1:
             middle = len(plan.windows) // 2
@@ -139,11 +145,16 @@ def _few_files(plan: ReadPlan) -> bool:
     return touched <= open_files_limit(4, 4096)
 
 
-def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
+def _decode_by_core(
+    plan: ReadPlan,
+    out: Sequence[np.ndarray[Any, Any]],
+    threads: int | None,
+    meanwhile: Callable[[], object] | None,
+) -> None:
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
     flat, held = flatten(plan, out)
-    left = flat.decode(threads)
+    left = flat.decode(threads, meanwhile)
     for array in arrays:
         array.check()
     for k in left:

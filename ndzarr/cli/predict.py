@@ -24,15 +24,16 @@ Examples:
     ndzarr predict unet.onnx scene.tif -o water.zarr --divide 255 --channels water
   Write that as a GeoTIFF:
     ndzarr cog water.zarr -o water.tif
-  Find objects in image 3 of a dataset with a scripted detector:
-    ndzarr predict detector.pt data.kwcoco.json --gid 3 -o boats.geojson --divide 255 --classes -,boat,buoy
+  Find objects in all images of a dataset with a scripted detector:
+    ndzarr predict detector.pt data.kwcoco.json -o boats.kwcoco.json --divide 255 --classes -,boat,buoy
 """
 )
 @click.argument("model", metavar="MODEL")
 @click.argument("dataset", metavar="DATASET")
 @click.option("-o", "--output", "dest", required=True, metavar="DEST",
               help="Store to make; for a detector a .json, .kwcoco.json or .geojson file.")  # fmt: skip
-@click.option("--gid", type=int, metavar="ID", help="Image of a dataset; may be left out if there is one.")
+@click.option("--gid", type=int, multiple=True, metavar="ID",
+              help="Image of a dataset, once or more often; all by default.")  # fmt: skip
 @click.option("--vidid", type=int, metavar="ID", help="Video of a dataset.")
 @click.option("--window", default="512", show_default=True, metavar="SIZE|HxW", help="Size of windows in pixels.")
 @click.option("--overlap", type=float, default=0.25, show_default=True,
@@ -54,13 +55,14 @@ Examples:
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Intersection over union from which on two detections are one.")  # fmt: skip
 @WORKDIR
+@click.option("--restart", is_flag=True, help="Begin anew: do not go on with what a killed run has left.")
 @click.option("--overwrite", is_flag=True, help="Replace DEST if it exists, once the new one is complete.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
     model: str,
     dataset: str,
     dest: str,
-    gid: int | None,
+    gid: tuple[int, ...],
     vidid: int | None,
     window: str,
     overlap: float,
@@ -70,11 +72,12 @@ def command(
     channels: str | None,
     classes: str | None,
     workdir: str | None,
+    restart: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
     """
-    Run a MODEL over an image and write one result, stitched.
+    Run a MODEL over an image, or a detector over a dataset, and write one result, stitched.
 
     MODEL is an ONNX file or TorchScript; it runs where onnxruntime or torch is installed.  DATASET is an image file, a
     store, a kwcoco file, or labels of any form that `ndzarr dataset` reads.  Models are programs: run those of people
@@ -88,19 +91,20 @@ def command(
         "overlap": int(overlap) if overlap >= 1 else overlap,
         "channels": None if channels is None else names(channels),
         "classes": None if classes is None else names(classes),
+        "resume": not restart,
         "progress": not quiet,
     }
     run = open_model(model, normalised)
     if dataset.lower().endswith(IMAGE_SUFFIXES) or is_store(dataset):
         from ndzarr.sampler import Sampler
 
-        if gid is not None or vidid is not None:
+        if gid or vidid is not None:
             raise OptionError(f"--gid: {dataset} is an image", path=dataset, key="gid", hint="Leave it out")
         found = Sampler([dataset], workdir).predict(run, dest, **options)
     else:
         from ndzarr.coco_sampler import CocoSampler
 
-        found = CocoSampler(dataset, workdir).predict(run, dest, gid=gid, vidid=vidid, **options)
+        found = CocoSampler(dataset, workdir).predict(run, dest, gid=gid or None, vidid=vidid, **options)
     if not quiet:
         click.echo(f"wrote {dest}: {_told(found)}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Any
 
@@ -131,29 +130,27 @@ def command(
 
 def _steps(job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool) -> Steps:
     """Transcode one image by workers."""
-    from ndzarr._pyramid.bands import as_image, transcoding
+    from ndzarr._pyramid.bands import as_image, for_workers, transcoding
 
     dest = destination(job.dest)
     refuse_existing_at(dest, overwrite)
     image = as_image(job.source, {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}, encoding)
     job.make_folder()
-    yield from transcoding(image, dest, overwrite)
+    yield from transcoding(for_workers(image), dest, overwrite)
 
 
 def _write(
     job: Job, *, encoding: Encoding, reading: dict[str, Any], overwrite: bool, quiet: bool, **running: Any
 ) -> None:
     """Transcode one image; `running` are the workers, progress and check of the batch."""
-    from ndzarr._pyramid.sources import open_source
-    from ndzarr._pyramid.transcode import identity, write_pyramid
+    from ndzarr._pyramid.bands import as_image
 
     dest = destination(job.dest)
     refuse_existing_at(dest, overwrite)
-    origin = {} if isinstance(job.source, list) else identity(os.path.abspath(job.source))
-    reading = {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}
-    with open_source(job.source, **reading) as source:
+    image = as_image(job.source, {**reading, "palette": choose_palette(reading["palette"], encoding.kind)}, encoding)
+    with image.open() as source:
         job.make_folder()
-        write_pyramid(source, dest, encoding, overwrite=overwrite, origin=origin, **running)
+        image.write_whole(source, dest, overwrite=overwrite, **running)
         if not quiet:
             tell_notes(source.name, source.metadata, source.trouble)
             tell_readers(shown_name(dest))

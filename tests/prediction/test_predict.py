@@ -1,6 +1,7 @@
 """A model is run over whole images, and one store comes back."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import ExistsError, OptionError, TargetError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
 
 
 def darkness(images):
@@ -117,33 +118,90 @@ def test_a_killed_run_predicts_only_what_is_missing(sampler, original, tmp_path)
         return darkness(images)
 
     found = sampler.predict(model, dest, window=(128, 96), overlap=32, batch_size=3)
-    assert sum(seen) == 1 + len(sampler.targets.grid((128, 96), 32)) - 6  # one tells what the model gives
+    missing = len(sampler.targets.grid((128, 96), 32)) - 6
+    assert sum(seen) == 2 + missing  # one tells what the model gives, and one whether it is the model of before
     np.testing.assert_allclose(found.read()[0], 255.0 - original.mean(axis=-1), atol=1e-4)
 
 
+def failing(model, after):
+    """The model, which raises after so many calls."""
+    calls = []
+
+    def run(images):
+        calls.append(1)
+        if len(calls) > after:
+            raise RuntimeError("no more")
+        return model(images)
+
+    return run
+
+
+def test_what_another_model_or_other_windows_gave_is_never_taken_up(sampler, original, tmp_path):
+    dest, options = tmp_path / "out.zarr", {"window": (128, 96), "overlap": 32, "batch_size": 3}
+    with pytest.raises(RuntimeError, match="no more"):
+        sampler.predict(failing(darkness, 3), dest, **options)
+    with raises(ExistsError, key="model", hint="resume=False"):
+        sampler.predict(lambda images: images.mean(axis=1), dest, **options)
+    for changed in ({"window": (96, 96)}, {"input_channels": "b|g|r"}, {"kind": "labels"}):
+        with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False"):
+            sampler.predict(darkness, dest, **{**options, **changed})
+    found = sampler.predict(lambda images: images.mean(axis=1), dest, resume=False, **options)
+    np.testing.assert_allclose(found.read()[0], original.mean(axis=-1), atol=1e-4)
+    assert os.listdir(tmp_path) == ["out.zarr"]
+
+
 @pytest.mark.slow
-def test_workers_give_the_same_bits(sampler, tmp_path):
+def test_workers_give_the_same_bits_though_one_is_killed(sampler, tmp_path):
     distributed = pytest.importorskip("distributed")
     rng = np.random.default_rng(0).normal(size=(128, 96)).astype("f4")
+    killed, own = str(tmp_path / "killed"), os.getpid()
 
     def model(images):
+        if os.getpid() != own and images[0, 0, 0, 0] % 2:  # some window, once
+            try:
+                os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
         return images.mean(axis=1) * rng
 
-    stores = [sampler.predict(model, tmp_path / "here.zarr", window=(128, 96))]
+    options = {"window": (128, 96), "batch_size": 2}
+    stores = [sampler.predict(model, tmp_path / "here.zarr", **options)]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", window=(128, 96), scheduler=client))
+        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", scheduler=client, **options))
+    assert os.path.exists(killed)
     assert stores[0].read().tobytes() == stores[1].read().tobytes()
 
 
-def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
-    with raises(OptionError, key="model"):
-        sampler.predict(lambda images: images[:0], tmp_path / "out.zarr")
-    with raises(OptionError, key="channels"):
-        sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
+@pytest.mark.parametrize(
+    ("model", "options", "error", "key"),
+    [
+        (lambda images: images[:0], {}, OptionError, "model"),
+        (lambda images: None, {}, OptionError, "model"),
+        (lambda images: images.mean(axis=(1, 2, 3)), {}, OptionError, "model"),
+        (lambda images: images[..., :0, :0], {}, OptionError, "model"),
+        (lambda images: images[..., :77], {}, OptionError, "model"),
+        (lambda images: [None] * len(images), {}, OptionError, "model"),
+        (lambda images: images * 1j, {}, OptionError, "array"),
+        (darkness, {"channels": ["a", "b"]}, OptionError, "channels"),
+        (np.asarray, {"channels": ["a", "b", "a"]}, OptionError, "channels"),
+        (darkness, {"pad": 8}, OptionError, "pad"),
+        (darkness, {"overlap": 128}, TargetError, "overlap"),
+        (darkness, {"window": (0, 9)}, TargetError, "window_dims[0]"),
+        (darkness, {"preset": "jpeg"}, OptionError, "preset"),
+        (darkness, {"weights": np.zeros}, OptionError, "weights"),
+        (lambda images: [{"boxes": []} for _ in images], {}, OptionError, "format"),
+    ],
+)
+def test_what_cannot_become_a_result_is_an_error_and_leaves_nothing(sampler, tmp_path, model, options, error, key):
+    with raises(error, key=key):
+        sampler.predict(model, tmp_path / "out.zarr", **{"window": (128, 128), "overlap": 0, **options})
     assert not os.listdir(tmp_path)
+    with raises(MissingError, path=tmp_path / "no" / "out.zarr"):
+        sampler.predict(darkness, tmp_path / "no" / "out.zarr")
 
 
 def bright(images):
@@ -160,15 +218,49 @@ def bright(images):
     return found
 
 
-@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
-def test_a_detector_gives_each_object_once_in_a_file(tmp_path, scheduler):
+def scene(boxes, path):
+    """A file with bright rectangles (x, y, width, height), as an image of a dataset."""
     pixels = np.zeros((300, 400), np.uint8)
-    boxes = [(10, 10, 50, 30), (120, 40, 60, 100), (170, 200, 200, 20), (300, 90, 8, 8)]
     for x, y, w, h in boxes:
         pixels[y : y + h, x : x + w] = 200
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    content = {"images": [{"id": 7, "file_name": str(tmp_path / "a.png"), "width": 400, "height": 300}]}
-    sampler = ndzarr.CocoSampler(content, tmp_path / "work")
+    Image.fromarray(pixels).save(path)
+    return {"file_name": str(path), "name": path.stem, "width": 400, "height": 300}
+
+
+def test_a_detector_sees_all_images_of_a_dataset_and_goes_on_after_a_failure(tmp_path):
+    boxes = {3: [(10, 10, 50, 30), (120, 40, 60, 100)], 5: [], 7: [(170, 200, 200, 20)]}
+    images = [{"id": gid, **scene(own, tmp_path / f"{gid}.png")} for gid, own in boxes.items()]
+    sampler = ndzarr.CocoSampler({"images": images}, tmp_path / "work")
+    options = {"window": (128, 128), "overlap": 20, "classes": {1: "lamp"}, "batch_size": 5}
+    dest = tmp_path / "found.json"
+    with pytest.raises(RuntimeError, match="no more"):
+        sampler.predict(failing(bright, 6), dest, **options)
+    [kept] = (tmp_path / ".found.json.stitch").glob("*.records")
+    os.truncate(kept, kept.stat().st_size - 9)  # as a kill leaves the last window
+    with raises(ExistsError, key="model"):
+        sampler.predict(lambda images: [{"boxes": np.empty((0, 4))} for _ in images], dest, **options)
+    with raises(ExistsError, key="classes", path=tmp_path / ".found.json.stitch"):
+        sampler.predict(bright, dest, **{**options, "classes": {1: "tree"}})
+    seen = []
+
+    def model(images):
+        seen.append(len(images))
+        return bright(images)
+
+    dset = kwcoco.CocoDataset(sampler.predict(model, dest, **options))
+    assert sum(seen) == 2 + len(sampler.targets.grid((128, 128), 20)) - 21
+    assert {gid: sorted(tuple(dset.anns[a]["bbox"]) for a in dset.index.gid_to_aids[gid]) for gid in dset.imgs} == boxes
+    assert not (tmp_path / ".found.json.stitch").exists()
+    again = sampler.predict(bright, tmp_path / "two.json", gid=[7, 5], **options)
+    assert {a["image_id"] for a in kwcoco.CocoDataset(again).anns.values()} == {7}
+    with raises(TargetError, key="gid"):
+        sampler.predict(lambda images: images[:, 0], tmp_path / "map.zarr", window=(128, 128))
+
+
+@pytest.mark.parametrize("scheduler", [None, pytest.param("processes", marks=pytest.mark.slow)])
+def test_a_detector_gives_each_object_once_in_a_file(tmp_path, scheduler):
+    boxes = [(10, 10, 50, 30), (120, 40, 60, 100), (170, 200, 200, 20), (300, 90, 8, 8)]
+    sampler = ndzarr.CocoSampler({"images": [{"id": 7, **scene(boxes, tmp_path / "a.png")}]}, tmp_path / "work")
     options = {"window": (128, 128), "overlap": 20, "classes": {1: "lamp"}, "scheduler": scheduler, "dtype": "float32"}
     path = sampler.predict(bright, tmp_path / "found.kwcoco.json", **options)
     dset = kwcoco.CocoDataset(path)

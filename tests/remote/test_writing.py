@@ -1,6 +1,5 @@
 """Stores in buckets appear whole or not at all, with the bytes of local ones, and little else is sent."""
 
-import json
 import signal
 import socket
 import subprocess
@@ -44,7 +43,8 @@ def options(s3):
 def local(tmp_path_factory):
     """A store of some shards."""
     folder = tmp_path_factory.mktemp("local")
-    ndzarr.transcode(random_array((3, 2500, 700), "u1", 1), folder / "a.zarr")
+    np.save(folder / "a.npy", random_array((3, 2500, 700), "u1", 1))
+    ndzarr.transcode(folder / "a.npy", folder / "a.zarr")
     return folder / "a.zarr"
 
 
@@ -59,12 +59,12 @@ def objects(url, options):
 
 
 def test_a_bucket_gets_the_bytes_of_a_local_store(bucket, options, local, tmp_path):
-    array = random_array((3, 2500, 700), "u1", 1)
-    made = ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
-    assert same(made.read(), array)
+    file = local.parent / "a.npy"
+    made = ndzarr.transcode(file, f"{bucket}/same.zarr", **options)
+    assert same(made.read(), np.load(file))
     assert objects(f"{bucket}/same.zarr", options) == tree(local)
     with raises(ExistsError, path=f"{bucket}/same.zarr", hint="overwrite=True"):
-        ndzarr.transcode(array, f"{bucket}/same.zarr", **options)
+        ndzarr.transcode(file, f"{bucket}/same.zarr", **options)
 
 
 def test_a_store_in_one_file_is_one_object_of_a_bucket(bucket, options, tmp_path):
@@ -159,28 +159,61 @@ def test_extracting_sends_hardly_more_than_the_store(s3, bucket, options, local,
     assert sum(sent) <= 1.05 * sum(map(len, content.values()))
 
 
-PUSH = """
-import sys, json, ndzarr
-ndzarr.push(sys.argv[1], sys.argv[2], storage_options=json.loads(sys.argv[3]))
+CALLS = {
+    "push": "ndzarr.push(f'{folder}/a.zarr', f'{url}/a.zarr', storage_options=options)",
+    "transcode": "ndzarr.transcode(f'{folder}/a.npy', f'{url}/a.zarr', storage_options=options)",
+    "prepare": "ndzarr.Sampler([f'{folder}/a.npy'], url, storage_options=options).prepare()",
+}
+KILLED = """
+import os, signal, sys, threading
+import ndzarr
+from ndzarr._remote.stores import RemoteStore
+
+real, shards, lock = RemoteStore.put, [], threading.Lock()
+def put(store, path, *args, **how):
+    with lock:
+        found = real(store, path, *args, **how)
+        shards.extend([path] * ("/c/" in path))
+        if len(shards) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return found
+RemoteStore.put = put
 """
 
 
-def test_a_killed_push_shows_nothing_and_is_gone_on_with(s3, bucket, options, local):
-    url = f"{bucket}/killed.zarr"
-    place = destination(url, **options)
-    command = [sys.executable, "-c", PUSH, str(local), url, json.dumps(s3.storage_options)]
-    with subprocess.Popen(command, env=environment()) as process:
-        while not any("/c/" in name for name in place.present()) and process.poll() is None:
-            time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+def kill(call, names):
+    """Make a call in a process that is killed once it has written two shards."""
+    values = [f"{name} = {value!r}" for name, value in names.items()]
+    done = subprocess.run([sys.executable, "-c", "\n".join([KILLED, *values, call])], env=environment(), timeout=100)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_killed_call_shows_nothing_and_is_gone_on_with(s3, bucket, options, local, call):
+    names = {"folder": str(local.parent), "url": f"{bucket}/killed-{call}", "options": s3.storage_options}
+    kill(CALLS[call], names)
+    [name] = {name.partition("/")[0] for name in destination(names["url"], **options).present()}
+    url = f"{names['url']}/{name}"
     with pytest.raises(MissingError):
         ndzarr.open(url, **options)
-    there = [name for name in place.present() if "/c/" in name]
-    before = {name: place.store.head(place.key(name)) for name in there}
-    ndzarr.push(local, url, **options)  # at once: the process of the claim is dead
-    assert objects(url, options) == tree(local)
-    assert before.keys() <= set(place.present())
+    kept = {n: len(data) for n, data in objects(url, options).items() if "/c/" in n}
+    assert len(kept) == 2
+    with counted(s3.url) as (proxy, sent):  # at once: the process of the claim is dead
+        exec(CALLS[call], {**names, "ndzarr": ndzarr, "options": {**s3.storage_options, "aws_endpoint_url": proxy}})
+    found = objects(url, options)
+    assert sum(sent) <= 1.05 * (sum(map(len, found.values())) - sum(kept.values()))
+    if call == "prepare":  # a sampler's store records its key, too
+        assert same(ndzarr.open(url, **options).read(), np.load(local.parent / "a.npy"))
+    else:
+        assert found == tree(local)
+
+
+def test_a_killed_call_is_not_gone_on_with_once_its_file_was_changed(s3, bucket, options, tmp_path):
+    names = {"folder": str(tmp_path), "url": f"{bucket}/changed", "options": s3.storage_options}
+    np.save(tmp_path / "a.npy", random_array((3, 2500, 100), "u1", 1))
+    kill(CALLS["transcode"], names)
+    np.save(tmp_path / "a.npy", array := random_array((3, 2500, 100), "u1", 2))  # of the same size
+    assert same(ndzarr.transcode(tmp_path / "a.npy", f"{names['url']}/a.zarr", **options).read(), array)
 
 
 def test_what_another_content_left_is_removed(bucket, options, local, tmp_path):

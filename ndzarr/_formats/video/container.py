@@ -20,6 +20,7 @@ import numpy as np
 from ndzarr._concurrency import available_cpus
 from ndzarr._files import make_room, open_binary
 from ndzarr._formats.base import reason
+from ndzarr._formats.video.fragments import fetch_tables
 from ndzarr._remote.files import RemotePath
 from ndzarr.errors import NdzarrError, SourceError
 
@@ -110,6 +111,7 @@ def _open(path: str) -> Any:
     options: dict[str, Any] = {"container_options": _CLOSED}
     if isinstance(path, RemotePath):
         options["buffer_size"] = _BUFFER
+        fetch_tables(path)
     try:
         return av.open(path.reader() if isinstance(path, RemotePath) else path, **options)
     except UnicodeDecodeError:  # titles in another encoding

@@ -252,9 +252,9 @@ def _scan_header(path: RemotePath) -> Index | None:
     with Decoder(path) as decoder:
         if not decoder.container.format.name.startswith("mov,mp4"):
             return None
-        # Not in PyAV 16; then all packets are fetched.  A fragmented file has an entry for what was read so far only.
-        entries = list(getattr(decoder.stream, "index_entries", None) or ())
-        if not entries or len(entries) != decoder.stream.frames:
+        # Not in PyAV 16; then all packets are fetched.  Those of fragments come with the packets.
+        entries = getattr(decoder.stream, "index_entries", None)
+        if not entries or (len(entries) != decoder.stream.frames and not path.mapped):
             return None
         number = -1
         path.blocks.hollow = True
