@@ -240,6 +240,7 @@ typedef int64_t (*transfer_t)(void *, void *, int64_t);
 static struct {
     uint32_t (*crc32c_value)(const uint8_t *, size_t);
     int (*blosc_decompress_ctx)(const void *, void *, size_t, int);
+    int (*blosc_compress_ctx)(int, int, size_t, size_t, const void *, void *, size_t, const char *, size_t, int);
     void *(*ZSTD_createDCtx)(void);
     size_t (*ZSTD_decompressDCtx)(void *, void *, size_t, const void *, size_t);
     size_t (*ZSTD_initDStream)(void *);
@@ -1679,6 +1680,66 @@ done:
     return result;
 }
 
+/* ---------------------------------------------------------------------------------------------------- encoding */
+
+enum { BLOSC_HEADER = 16 };
+
+PyDoc_STRVAR(encode_doc, "encode(chunks, wanted, cname, level, shuffle, item, crc)\n--\n\n"
+                         "Compress chunks of one size with Blosc; return a list of bytes, None for those not wanted.");
+
+static PyObject *encode(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_buffer chunks, wanted;
+    const char *name;
+    int level, shuffle, item, crc, failed = 0;
+    if (!PyArg_ParseTuple(args, "y*y*siiii", &chunks, &wanted, &name, &level, &shuffle, &item, &crc))
+        return NULL;
+    size_t number = (size_t)wanted.len, size = number ? (size_t)chunks.len / number : 0, done = 0;
+    size_t room = size + BLOSC_HEADER + CRC_BYTES;
+    size_t *lengths = calloc(number + 1, sizeof(size_t));
+    uint8_t *out = malloc(number * room + 1);
+    PyObject *found = NULL;
+    if (lengths == NULL || out == NULL)
+        PyErr_NoMemory();
+    else if (!number || size * number != (size_t)chunks.len || size > INT32_MAX - BLOSC_HEADER || item < 1 ||
+             library.blosc_compress_ctx == NULL || (crc && library.crc32c_value == NULL))
+        refuse("the chunks have one size, and the functions are bound");
+    else {
+        Py_BEGIN_ALLOW_THREADS;
+        for (size_t k = 0; k < number && !failed; k++) {
+            if (!((const char *)wanted.buf)[k])
+                continue;
+            uint8_t *to = out + done;
+            int count = library.blosc_compress_ctx(level, shuffle, (size_t)item, size, (const char *)chunks.buf + k * size,
+                                                   to, size + BLOSC_HEADER, name, 0, 1);
+            failed = count <= 0;
+            lengths[k] = failed ? 0 : (size_t)count;
+            if (crc && !failed) {
+                uint32_t sum = library.crc32c_value(to, lengths[k]);
+                for (int i = 0; i < CRC_BYTES; i++)
+                    to[lengths[k]++] = (uint8_t)(sum >> 8 * i);
+            }
+            done += lengths[k];
+        }
+        Py_END_ALLOW_THREADS;
+        if (failed)
+            refuse("Blosc does not know this compressor, level or item");
+        else
+            found = PyList_New((Py_ssize_t)number);
+    }
+    const char *from = (const char *)out;
+    for (size_t k = 0; found != NULL && k < number; from += lengths[k++]) {
+        PyObject *one = lengths[k] ? PyBytes_FromStringAndSize(from, (Py_ssize_t)lengths[k]) : Py_NewRef(Py_None);
+        if (one == NULL || PyList_SetItem(found, (Py_ssize_t)k, one))
+            Py_CLEAR(found);
+    }
+    free(out);
+    free(lengths);
+    PyBuffer_Release(&chunks);
+    PyBuffer_Release(&wanted);
+    return found;
+}
+
 PyDoc_STRVAR(bind_doc, "bind(addresses)\n--\n\nTake the addresses of libraries' functions; 0 leaves one as it is.");
 
 static PyObject *bind(PyObject *module, PyObject *addresses) {
@@ -1707,6 +1768,7 @@ static PyMethodDef methods[] = {
     {"cut", cut_windows, METH_VARARGS, cut_doc},
     {"expect", expect, METH_NOARGS, expect_doc},
     {"blend", blend, METH_VARARGS, blend_doc},
+    {"encode", encode, METH_VARARGS, encode_doc},
     {"bind", bind, METH_O, bind_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -64,7 +64,7 @@ PREDICTORS = ("none", "horizontal", "floating")
 
 _FUNCTIONS = {
     "crc32c": ("crc32c_value",),
-    "blosc": ("blosc_decompress_ctx",),
+    "blosc": ("blosc_decompress_ctx", "blosc_compress_ctx"),
     "zstd": ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream"),
     "libdeflate": ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress"),
     "libtiff": (
@@ -279,6 +279,28 @@ def blend(
     rows = ((*start, _BLENDED.index(own.dtype)) for start, own in zip(starts, pixels, strict=True))
     table = array("q", [n for row in rows for n in row])
     core.blend(out, _BLENDED.index(out.dtype), covered, list(pixels), list(weights), table)
+
+
+SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+"""Filters of Blosc, by their numbers in blosc.h."""
+
+
+def encode(
+    chunks: np.ndarray[Any, Any], wanted: Sequence[bool], cname: str, level: int, shuffle: str, crc: bool
+) -> list[bytes | None] | None:
+    """
+    Compress chunks with Blosc, outside Python's lock; return the bytes of each that is wanted.
+
+    Return None if the core cannot do it.  `chunks` is C-contiguous, its first axis that of the chunks.  With `crc`, a
+    crc32c follows the bytes.
+    """
+    core = _module() if enabled else None
+    if core is None or not (_bind("blosc") and _bind("crc32c")):
+        return None
+    found: list[bytes | None] = core.encode(
+        chunks.view(np.uint8), bytes(wanted), cname, level, SHUFFLES.index(shuffle), chunks.itemsize, crc
+    )
+    return found
 
 
 def is_built() -> bool:

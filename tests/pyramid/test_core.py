@@ -256,6 +256,29 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     assert same(out[1], pixels[20:30, 30:40])
 
 
+@built
+@given(codec=codecs(), width=st.integers(1, 30), wanted=st.lists(st.booleans(), min_size=30, max_size=30))
+@examples(60)
+def test_chunks_side_by_side_are_encoded_to_the_bytes_of_the_python_way(codec, width, wanted):
+    strip = random_array((*codec.shape[:-1], width), codec.dtype)
+    chunks = codec.split(strip)
+    found = codec.encode_all(chunks, wanted[: len(chunks)])
+    assert len(found) == -(-width // codec.shape[-1])
+    for chunk, want, encoded in zip(chunks, wanted, found, strict=False):
+        assert encoded == (codec.encode(chunk) if want else None)
+    joined = np.concatenate(list(chunks), -1)[..., :width]
+    assert same(joined, strip)
+
+
+@built
+def test_chunks_that_cannot_be_encoded_are_refused():
+    chunks = np.zeros((2, 8), "u2")
+    assert core.encode(chunks, [True, True], "lz4", 5, "shuffle", True) is not None
+    for wanted, cname in (([True] * 3, "lz4"), ([], "lz4"), ([True] * 2, "lz5")):
+        with pytest.raises(ValueError):  # noqa: PT011
+            core.encode(chunks, wanted, cname, 5, "shuffle", True)
+
+
 @st.composite
 def overlapping(draw):
     """An output's shape and type, arrays that lie in it with their weights, and whether their pixels are classes."""
