@@ -107,7 +107,8 @@ class Pyramid(Multiscale):
 
         Returns
         -------
-        One array per window, in order, as `read` returns it.
+        One array per window, in order, as `read` returns it.  If they are 4 MB or more together, they share memory,
+        which an array keeps as long as it lives: copy the few that you keep.
 
         Raises
         ------
