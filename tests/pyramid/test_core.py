@@ -251,7 +251,9 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     out = np.zeros((2, 10, 10), "u2")
     chunks = [[MEMORY, e.ctypes.data, e.size, 0, k, k + 1] for k, e in enumerate((broken, encoded))]
     parts = [[k, 20, 30, 0, 0, 10, 10] for k in range(2)]
-    plan = FlatPlan(2, (codec.chunk_format(0),), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
+    format = codec.chunk_format(0)
+    assert format.known
+    plan = FlatPlan(2, (format,), list(out), np.ones((2, 2), int), np.array(chunks), np.array(parts))
     assert plan.decode() == [0]
     assert same(out[1], pixels[20:30, 30:40])
 
