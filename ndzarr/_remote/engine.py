@@ -20,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from math import inf
 from queue import SimpleQueue
 from typing import Any
@@ -250,9 +250,18 @@ class Engine:
 
 def engine() -> Engine:
     """Return the engine of this process."""
-    return _engine_of(os.getpid())
+    return engine_of(os.getpid())
 
 
-@cache  # that of a parent is never closed here: its loop shares descriptors with this process
-def _engine_of(pid: int) -> Engine:
-    return Engine()
+def engine_of(pid: int) -> Engine:
+    """Return the engine of a process; that of a parent is never closed: its loop shares descriptors with this one."""
+    found = _ENGINES.get(pid)
+    if found is None:
+        with _LOCKS.setdefault(pid, threading.Lock()):  # threads may begin at once
+            found = _ENGINES[pid] = _ENGINES.get(pid) or Engine()
+    return found
+
+
+_ENGINES: dict[int, Engine] = {}
+_LOCKS: dict[int, threading.Lock] = {}
+"""Process to its engine, and to the lock of making it."""
