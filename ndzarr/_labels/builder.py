@@ -102,18 +102,41 @@ class ImageFinder:
             for key in {path, name, stem(name)}:
                 self._by_name.setdefault(key, []).append(path)
 
-    def find(self, name: str) -> str | None:
-        """Return the path that a name means, which may end with directories; None if there is none."""
+    def find(self, name: str, file: str | os.PathLike[str]) -> str | None:
+        """
+        Return the path that a name in a file of labels means, which may end with directories; None if there is none.
+
+        Among several images of that name, it is the one whose directories are most like those of the labels.
+        """
         base = os.path.basename(name.replace("\\", "/"))
         found = self._by_name.get(base) or self._by_name.get(stem(base)) or []
         if len(found) > 1:
             tail = os.sep + name.replace("\\", "/").lstrip("./")
-            closer = [path for path in found if path.endswith(tail) or stem(path).endswith(stem(tail))]
-            found = closer or found
+            found = [path for path in found if path.endswith(tail) or stem(path).endswith(stem(tail))] or found
+        if len(found) > 1:
+            likeness = [_likeness(path, os.path.abspath(file)) for path in found]
+            found = [path for path, like in zip(found, likeness, strict=True) if like == max(likeness)]
         if len(found) > 1:
             what = f"{name} may be any of {len(found)} images, such as {found[0]} and {found[1]}"
-            raise SourceError(what, path=name, hint="Name the images that are meant")
+            raise wrong(file, None, what, "Name the images that are meant")
         return found[0] if found else None
+
+    def require(self, file: str | os.PathLike[str], *names: str) -> str:
+        """Return the path of the image of a file of labels, by any of these names; `SourceError` if there is none."""
+        for name in names:
+            if (found := self.find(name, file)) is not None:
+                return found
+        known = did_you_mean(names[0], [os.path.basename(path) for path in self.paths[:1000]])
+        what = f"its image {names[0]!r} is not among {len(self.paths)} images{known}"
+        raise wrong(file, None, what, "Pass images=")
+
+
+def _likeness(path: str, file: str) -> tuple[int, int]:
+    """Return how many directories of two files have the same names, from the last one up, and from the first down."""
+    ours, theirs = (os.path.dirname(one).split(os.sep) for one in (path, file))
+    pairs = list(zip(ours[::-1], theirs[::-1], strict=False)), list(zip(ours, theirs, strict=False))
+    up, down = (next((k for k, (a, b) in enumerate(pair) if a != b), len(pair)) for pair in pairs)
+    return up, down
 
 
 def stem(name: str) -> str:
@@ -138,22 +161,27 @@ class Builder:
     """Reason to the number of things that were left out for it."""
     places: dict[int, Georeference] = field(default_factory=dict)
     """Id of an image to its place on earth, as far as that was looked up."""
-    _gids: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _gids: dict[tuple[str, int | None], dict[str, Any]] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
     def category(self, name: str) -> int:
         """Return the id of a category, which is made if it is new."""
         return self.categories.setdefault(name, len(self.categories) + 1)
 
-    def image(self, path: str, /, **more: Any) -> dict[str, Any]:
-        """Return the dictionary of an image file, which is made if it is new; `more` are its other keys."""
-        found = self._gids.get(path)
+    def image(self, path: str, frame: int | None = None, /, **more: Any) -> dict[str, Any]:
+        """
+        Return the dictionary of an image file, or of a frame of a video file, which is made if it is new.
+
+        `more` are its other keys.
+        """
+        found = self._gids.get((path, frame))
         if found is None:
             facts = image_facts(path) if not {"width", "height"} <= more.keys() else None
-            found = {"id": len(self.images) + 1, "name": self._unique(stem(os.path.basename(path))), "file_name": path}
+            name = stem(os.path.basename(path)) + ("" if frame is None else f"-{frame}")
+            found = {"id": len(self.images) + 1, "name": self._unique(name), "file_name": path}
             if facts is not None:
                 found |= {"width": facts.width, "height": facts.height, "channels": "|".join(facts.channels)}
-            self._gids[path] = found
+            self._gids[path, frame] = found
             self.images.append(found)
         found |= more
         return found
@@ -244,7 +272,7 @@ def numbers(path: str | os.PathLike[str], line: int | None, words: Sequence[str]
     return found
 
 
-def missing_image(path: str | os.PathLike[str], name: str, finder: ImageFinder) -> SourceError:
-    """Return the error of labels of an image that is not there."""
-    known = did_you_mean(name, [os.path.basename(p) for p in finder.paths[:1000]])
-    return wrong(path, None, f"its image {name!r} is not among {len(finder.paths)} images{known}", "Pass images=")
+def check_size(path: str | os.PathLike[str], line: int | None, width: float, height: float) -> None:
+    """Raise `SourceError` for a box whose size is below 0."""
+    if min(width, height) < 0:
+        raise wrong(path, line, f"a box of {width:g} x {height:g}", "Width and height are at least 0")

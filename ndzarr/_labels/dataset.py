@@ -9,6 +9,7 @@ from typing import Any
 
 from ndzarr._files import is_store
 from ndzarr._formats.registry import IMAGE_SUFFIXES
+from ndzarr._labels.annotators import read_cvat, read_label_studio
 from ndzarr._labels.builder import Builder
 from ndzarr._labels.folders import class_folders, read_classes, read_images, read_masks
 from ndzarr._labels.geographic import QUPATH_KEYS, TABLES, read_geographic, read_qupath
@@ -23,7 +24,7 @@ from ndzarr.errors import MissingError, OptionError, SourceError
 
 FORMATS = (
     *("auto", "coco", "yolo", "voc", "dota", "mot", "geojson", "qupath", "masks", "instances", "images", "classes"),
-    *("stac", "ome-zarr"),
+    *("stac", "ome-zarr", "cvat", "label-studio"),
 )
 
 
@@ -51,8 +52,8 @@ def dataset(
         'coco' (and kwcoco), 'yolo' (boxes, segments, oriented boxes, poses), 'voc', 'dota', 'mot', 'geojson' (also
         GeoPackage, GeoParquet, shapefiles: features on georeferenced images), 'qupath', 'masks' (each value of a mask a
         class), 'instances' (each value an object), 'images' (none), 'classes' (a directory per class), 'stac',
-        'ome-zarr' (the label images of OME-Zarr images and plates, each value an object); or 'auto', which looks.
-        Exports of CVAT and Label Studio are read as far as they are one of these.
+        'ome-zarr' (the label images of OME-Zarr images and plates, each value an object), 'cvat' (its XML of images or
+        of a video), 'label-studio' (its JSON); or 'auto', which looks.
     category
         Property of features that names their category; by default the likeliest.
     names
@@ -133,6 +134,10 @@ def _read(builder: Builder, path: Path, images: Any, format: str, category: str 
             read_classes(builder, path, images)
         case "stac":
             read_stac(builder, path, images)
+        case "cvat":
+            read_cvat(builder, path, images)
+        case "label-studio":
+            read_label_studio(builder, path, images)
         case "ome-zarr":
             read_ome_zarr(builder, path, images, names)
         case _:
@@ -155,10 +160,12 @@ def _guess_file(path: Path) -> str | None:
     if suffix in (".yaml", ".yml"):
         return "yolo"
     if suffix == ".xml":
-        return "voc"
+        return "cvat" if b"<annotations" in path.read_bytes()[: 1 << 12] else "voc"
     if suffix in (".json", ".geojson"):
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             head = file.read(1 << 16)  # datasets may be large
+        if any(f'"{key}"' in head for key in ("annotation_id", "original_width")):
+            return "label-studio"
         if '"Feature' not in head:
             return "coco"
         if '"stac_version"' in head:

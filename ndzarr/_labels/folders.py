@@ -83,7 +83,7 @@ def add_region(
 def _image_of(path: str, finder: ImageFinder) -> str | None:
     name = stem(os.path.basename(path))
     candidates = [name, *(name[: -len(end)] for end in _ENDS if name.lower().endswith(end))]
-    return next((f for n in candidates if (f := finder.find(n)) is not None and f != path), None)
+    return next((f for n in candidates if (f := finder.find(n, path)) is not None and f != path), None)
 
 
 def _name(names: Any, value: int) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ndzarr._formats.sequence import natural
-from ndzarr._labels.builder import Builder, ImageFinder, image_facts, list_images, missing_image, wrong
+from ndzarr._labels.builder import Builder, ImageFinder, image_facts, list_images, wrong
 from ndzarr.errors import OptionError, SourceError
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +27,7 @@ TABLES = (".gpkg", ".parquet", ".geoparquet", ".shp", ".fgb")
 """Suffixes of files that geopandas reads."""
 QUPATH_KEYS = ("classification", "objectType")
 """Properties by which QuPath's features are known."""
-_CATEGORY_KEYS = ("category", "class", "label", "classification", "type", "name")
+_CATEGORY_KEYS = ("category", "class", "label", "classification", "type", "name", "layer")
 """Properties that may name the category, the likeliest first."""
 _TAKEN = {"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "keypoints", "track_id", "score"}
 _LONLAT = "OGC:CRS84"
@@ -89,31 +89,46 @@ def read_features(path: Path, builder: Builder) -> Features:
         found, crs = _read_geojson(path)
     rings: list[Sequence[Any]] = []
     parts, first, properties = [0], [0], []
-    for feature in found:
+    for number, feature in enumerate(found, 1):
         shape, about = feature.get("geometry") or {}, feature.get("properties") or {}
         if not isinstance(shape, Mapping) or not isinstance(about, Mapping):
-            raise wrong(path, None, "a feature whose geometry or properties are not objects")
+            raise wrong(path, None, f"feature {number}: its geometry or its properties are not objects")
         try:
             polygons = _polygons(shape)
         except (TypeError, AttributeError) as error:
-            raise wrong(path, None, f"coordinates are not lists of points ({error})") from error
+            raise wrong(path, None, f"feature {number}: coordinates are not lists of points ({error})") from error
         if not polygons:
             builder.leave_out(f"features whose geometry is {shape.get('type') or 'missing'}")
             continue
         for polygon in polygons:
             rings += polygon
             parts.append(len(rings))
+        if feature.get("nucleusGeometry"):  # of QuPath's cells
+            builder.leave_out("nuclei of cells")
         first.append(len(parts) - 1)
         properties.append(about)
     try:
         flat = [point[:2] for point in chain.from_iterable(rings)]
         points = np.array(flat, float).reshape(-1, 2)
     except (TypeError, ValueError, IndexError) as error:
-        raise wrong(path, None, f"coordinates are not pairs of numbers ({error})") from error
+        what = f"feature {_first_wrong(found)}: coordinates are not pairs of numbers ({error})"
+        raise wrong(path, None, what) from error
     if not np.isfinite(points).all():
-        raise wrong(path, None, "some coordinates are not finite")
+        raise wrong(path, None, f"feature {_first_wrong(found)}: some coordinates are not finite")
     starts = np.cumsum([0, *map(len, rings)])
     return Features(crs, points, starts, np.array(parts), np.array(first), properties)
+
+
+def _first_wrong(features: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number, from 1 on, of the first feature with a corner that is not two finite numbers."""
+    for number, feature in enumerate(features, 1):
+        try:
+            rings = chain.from_iterable(_polygons(feature.get("geometry") or {}))
+            if not all(isfinite(v) for ring in rings for point in ring for v in (point[0], point[1])):
+                return number
+        except (TypeError, ValueError, IndexError):
+            return number
+    return len(features)
 
 
 def _polygons(shape: Mapping[str, Any]) -> list[list[Sequence[Any]]]:
@@ -154,15 +169,28 @@ def _read_table(path: Path) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     try:
         import geopandas
     except ImportError:
-        hint = "Run pip install geopandas, or convert it to GeoJSON"
+        hint = "Run pip install ndzarr[tables], or convert it to GeoJSON"
         raise OptionError(f"{path}: reading it needs geopandas", path=str(path), hint=hint) from None
     try:
-        table = geopandas.read_parquet(path) if "parquet" in path.suffix else geopandas.read_file(path)
+        if "parquet" in path.suffix:
+            tables = {"": geopandas.read_parquet(path)}
+        else:
+            names = [str(name) for name in geopandas.list_layers(path)["name"]]
+            tables = {name: geopandas.read_file(path, layer=name) for name in names}
     except (ValueError, OSError, RuntimeError) as error:
         raise wrong(path, None, f"cannot be read ({' '.join(str(error).split())})") from error
-    if table.crs is None:
-        raise wrong(path, None, "states no reference system", "Set one with geopandas, set_crs")
-    return list(table.iterfeatures(na="drop")), table.crs.to_wkt()
+    tables = {name: table for name, table in tables.items() if isinstance(table, geopandas.GeoDataFrame)}
+    bare = [name for name, table in tables.items() if table.crs is None]
+    if bare or not tables:
+        what = f"layer {bare[0]!r} states no reference system" if bare else "has no layer with geometries"
+        raise wrong(path, None, what, "Set one with geopandas, set_crs" if bare else None)
+    system = next(iter(tables.values())).crs
+    found: list[Mapping[str, Any]] = []
+    for name, table in tables.items():
+        about = {"layer": name} if len(tables) > 1 else {}
+        features = table.to_crs(system).iterfeatures(na="drop")
+        found += [{**one, "properties": {**about, **one["properties"]}} for one in features]
+    return found, system.to_wkt()
 
 
 def read_geographic(builder: Builder, labels: Path, images: Any, category: str | None) -> None:
@@ -185,12 +213,16 @@ def read_geographic(builder: Builder, labels: Path, images: Any, category: str |
             builder.leave_out("images without a georeference") if found.place is None else None
             continue
         builder.places[image["id"]] = found.place
-        crs = found.place.crs
-        if crs not in moved:
-            here = _transformed(features, crs.require_pyproj(f"placing {labels.name} on {path}"), labels)
-            moved[crs] = here, shapely.STRtree(shapely.box(*here.boxes().T))
-        here, tree = moved[crs]
-        near = np.sort(tree.query(shapely.box(*found.place.bounds(found.height, found.width))))
+        system = found.place.crs.require_pyproj(f"placing {labels.name} on {path}")
+        left, bottom, right, top = found.place.bounds(found.height, found.width)
+        # Longitudes of an image that goes on beyond the antimeridian, or counts from 0 to 360, are those near its own.
+        turn = (left + right) / 2 if system.is_geographic and not -180 <= left < right <= 180 else None
+        key = found.place.crs, turn
+        if key not in moved:
+            here = _near(_transformed(features, system, labels), turn)
+            moved[key] = here, shapely.STRtree(shapely.box(*here.boxes().T))
+        here, tree = moved[key]
+        near = np.sort(tree.query(shapely.box(left, bottom, right, top)))
         matrix = np.linalg.inv(found.place.matrix)
         pixels = here.take(near)
         pixels = replace(pixels, points=pixels.points @ matrix[:2, :2].T + matrix[:2, 2])
@@ -199,6 +231,17 @@ def read_geographic(builder: Builder, labels: Path, images: Any, category: str |
         placed[near[inside]] = True
         _add_features(builder, image, pixels.take(np.flatnonzero(inside)), category)
     builder.left_out["features outside of all images"] += int((~placed).sum())
+
+
+def _near(features: Features, longitude: float | None) -> Features:
+    """Return features moved by whole turns to where they are nearest to a longitude; None leaves them."""
+    if longitude is None:
+        return features
+    boxes = features.boxes()
+    shift = 360 * np.round((longitude - (boxes[:, 0] + boxes[:, 2]) / 2) / 360)
+    starts = features.ring_starts[features.part_starts[features.first_part]]
+    points = features.points + np.stack([np.repeat(shift, np.diff(starts)), np.zeros(len(features.points))], 1)
+    return replace(features, points=points)
 
 
 def _transformed(features: Features, system: Any, labels: Path) -> Features:
@@ -222,9 +265,7 @@ def read_qupath(builder: Builder, labels: Path, images: Any, category: str | Non
     files = sorted(labels.rglob("*.*json"), key=lambda file: natural(str(file))) if labels.is_dir() else [labels]
     finder = ImageFinder(list_images(images, labels if labels.is_dir() else labels.parent))
     for file in files:
-        path = finder.paths[0] if len(finder.paths) == len(files) == 1 else finder.find(file.name)
-        if path is None:
-            raise missing_image(file, file.stem, finder)
+        path = finder.paths[0] if len(finder.paths) == len(files) == 1 else finder.require(file, file.name)
         image = builder.image(path)
         _add_features(builder, image, read_features(file, builder), category)
 
@@ -254,8 +295,8 @@ def category_of(properties: Mapping[str, Any], key: str | None) -> str:
     """Return the category of a feature: that of a property, or QuPath's classification."""
     for name in _CATEGORY_KEYS if key is None else (key,):
         value = properties.get(name)
-        if isinstance(value, Mapping):  # QuPath
-            value = value.get("name")
+        if isinstance(value, Mapping):  # QuPath, whose derived classes have several names
+            value = value.get("name") or ": ".join(map(str, value.get("names") or ()))
         if isinstance(value, (str, int)) and not isinstance(value, bool) and value != "":
             return str(value)
     return "object" if key is None else "unclassified"

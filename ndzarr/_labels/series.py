@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ndzarr._labels.builder import Builder, image_facts
+from ndzarr._sampling.coco_assets import time_of
 from ndzarr.errors import SourceError
 
 
 def make_videos(builder: Builder) -> None:
     """
-    Put images that overlap into one video each, in the order of their dates.
+    Put images that overlap into one video each, in the order of their dates, or as they come if none has one.
 
     The space of a video has the grid of its finest image and covers all of them.
     """
@@ -22,14 +23,18 @@ def make_videos(builder: Builder) -> None:
             place = image_facts(image["file_name"]).place
             if place is not None:
                 builder.places[image["id"]] = place
-    images = [i for i in builder.images if i["id"] in builder.places and i.get("video_id") is None]
-    builder.left_out["images without a georeference, which are in no video"] += len(builder.images) - len(images)
+    placed = [i for i in builder.images if i["id"] in builder.places and i.get("video_id") is None]
+    builder.left_out["images without a georeference, which are in no video"] += len(builder.images) - len(placed)
+    dates: dict[int, Any] = {image["id"]: time_of(image, False) for image in placed}
+    dated = [image for image in placed if dates[image["id"]] is not None]
+    images = dated or placed
+    builder.left_out["images without a date, which are in no video"] += len(placed) - len(images)
     systems = {builder.places[i["id"]].crs.name for i in images}
     if len(systems) > 1:
         what = f"{builder.source}: images of one series have {len(systems)} reference systems: {', '.join(systems)}"
         raise SourceError(what, path=builder.source, key="series", hint="Warp them to one, or make a dataset of each")
     for group in _overlapping(builder, images):
-        _video(builder, sorted(group, key=lambda image: (str(image.get("date_captured") or ""), image["id"])))
+        _video(builder, sorted(group, key=lambda image: dates[image["id"]]) if dated else group)
 
 
 def _overlapping(builder: Builder, images: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -12,9 +12,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin
 
 import numpy as np
 
+from ndzarr._formats.registry import IMAGE_SUFFIXES
 from ndzarr._geo.crs import Crs
 from ndzarr._geo.georeference import Georeference
 from ndzarr._labels.builder import Builder, ImageFacts, image_facts, wrong
@@ -101,15 +103,34 @@ def _assets(
         roles, media = set(asset.get("roles") or ()), str(asset.get("type") or "")
         if wanted is not None and key not in wanted:
             continue
-        if wanted is None and (roles & _OTHER_ROLES or not media.startswith(_PIXELS)):
-            continue
         href = str(asset.get("href"))
-        path = href if is_url(href) else os.path.normpath(file.parent / href.removeprefix("file://"))
+        pixels = media.startswith(_PIXELS) if media else href.lower().endswith(IMAGE_SUFFIXES)
+        if wanted is None and (roles & _OTHER_ROLES or not pixels):
+            continue
+        path = _path(file, item, href)
         facts = _stated(item, asset) or image_facts(path)
-        names = [str(b["name"]) for b in asset.get("eo:bands") or asset.get("bands") or () if b.get("name")]
+        bands = asset.get("eo:bands") or asset.get("bands") or ()
+        names = [str(name) for band in bands if (name := next((band[k] for k in _NAMES if band.get(k)), None))]
         if len(names) != len(facts.channels) and facts.channels:
             names = [key] if len(facts.channels) == 1 else [f"{key}.{k}" for k in range(len(facts.channels))]
         yield {"file_name": path, "channels": "|".join(names or [key])}, facts
+
+
+_NAMES = ("name", "eo:common_name", "common_name")
+"""Keys of a band that may name it: those of STAC 1.0 and 1.1."""
+
+
+def _path(file: Path, item: Mapping[str, Any], href: str) -> str:
+    """Return what a link means: relative ones begin at the file, or where the item says that it was published."""
+    if is_url(href):
+        return href
+    path = Path(os.path.normpath(file.parent / href.removeprefix("file://")))
+    if not path.exists() and (plain := path.with_name(unquote(path.name))).exists():
+        return str(plain)
+    links = [link for link in item.get("links") or () if isinstance(link, Mapping) and link.get("rel") == "self"]
+    if not path.exists() and links and is_url(str(links[0].get("href"))):
+        return urljoin(str(links[0]["href"]), href)
+    return str(path)
 
 
 def _stated(item: Mapping[str, Any], asset: Mapping[str, Any]) -> ImageFacts | None:
@@ -117,7 +138,7 @@ def _stated(item: Mapping[str, Any], asset: Mapping[str, Any]) -> ImageFacts | N
     both = {**(item.get("properties") or {}), **asset}
     shape, transform = both.get("proj:shape"), both.get("proj:transform")
     code = both.get("proj:code") or (f"EPSG:{both['proj:epsg']}" if both.get("proj:epsg") else None)
-    if not (_numbers(shape, (2,)) and _numbers(transform, (6, 9))):
+    if not (_numbers(shape, (2,)) and _numbers(transform, (6, 9)) and (code or both.get("proj:wkt2"))):
         return None
     assert shape is not None and transform is not None  # noqa: PT018
     a, b, c, d, e, f = (float(v) for v in transform[:6])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ndzarr._formats.sequence import natural
-from ndzarr._labels.builder import Builder, ImageFinder, list_images, missing_image, numbers, stem, wrong
+from ndzarr._labels.builder import Builder, ImageFinder, check_size, list_images, numbers, stem, wrong
 
 SPLITS = ("train", "val", "test")
 
@@ -39,7 +39,7 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
 
     The labels of `images/a.jpg` are `labels/a.txt`, or `a.txt` beside the image.  An image without a file of labels has
     no objects.  Lines hold a class and a box (centre and size), or a polygon of 3 points or more, of which oriented
-    boxes are one, or a box and keypoints, if `kpt_shape` says so; all as fractions of the image.
+    boxes are one, or a box and keypoints, if `kpt_shape` says so; all as fractions of the image.  A score may follow.
     """
     about: Mapping[str, Any] = {}
     root = labels
@@ -53,6 +53,7 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
     parts = _yolo_splits(about, root) if images is None else {None: list_images(images, root)}
     points = _points_of(labels, about)
     folders = [path for path in (root, root / "labels") if path.is_dir()]
+    read: dict[Path, str] = {}
     seen: set[str] = set()
     for split, paths in parts.items():
         for path in paths:
@@ -60,8 +61,18 @@ def read_yolo(builder: Builder, labels: Path, images: Any) -> None:
                 continue
             seen.add(path)
             image = builder.image(path, **({} if split is None else {"split": split}))
-            if (file := _labels_of(path, folders)) is not None:
-                _yolo_file(builder, image, file, names, points)
+            if (file := _labels_of(path, folders)) is None:
+                continue
+            if (other := read.setdefault(file, path)) != path:
+                raise wrong(file, None, f"is the file of labels of both {other} and {path}", "Rename one image")
+            _yolo_file(builder, image, file, names, points)
+    beside = {name for folder in {file.parent for file in read} for name in folder.glob("*.txt")}
+    lists = {path for path in beside if path.name in _LISTS}
+    builder.left_out["files of labels without an image"] += len(beside - lists - read.keys())
+
+
+_LISTS = {"classes.txt", *(f"{split}.txt" for split in SPLITS)}
+"""Names of text files that do not belong to an image."""
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
@@ -133,6 +144,7 @@ def _yolo_file(
     builder: Builder, image: Mapping[str, Any], file: Path, names: list[str], points: tuple[int, int] | None
 ) -> None:
     width, height = image["width"], image["height"]
+    pose = 4 + points[0] * points[1] if points else 4
     for line, words in lines_of(file):
         values = numbers(file, line, words)
         number, rest = int(values[0]), values[1:]
@@ -140,18 +152,30 @@ def _yolo_file(
             known = f"the dataset has {len(names)} classes" if names else "classes are whole numbers from 0 on"
             raise wrong(file, line, f"class {words[0]}: {known}", "Name all classes in data.yaml")
         category = names[number] if names else str(number)
-        if len(rest) in (4, 5) or (points and len(rest) == 4 + points[0] * points[1]):
+        # A prediction ends with its score.
+        scored = len(rest) in (5, pose + 1) or (len(rest) > 6 and len(rest) % 2 == 1 and len(rest) != pose)
+        more: dict[str, Any] = {"score": rest.pop()} if scored else {}
+        posed = len(rest) == pose > 4
+        places = rest[:4] if posed or len(rest) == 4 else rest
+        if any(not -_BEYOND < value < 1 + _BEYOND for value in places):
+            what = f"{' '.join(words[1:5])} are no fractions of the image"
+            raise wrong(file, line, what, "Divide pixels by the width and the height of the image")
+        if len(places) == 4:
             x, y, w, h = rest[0] * width, rest[1] * height, rest[2] * width, rest[3] * height
-            more: dict[str, Any] = {"score": rest[4]} if len(rest) == 5 else {}
-            if points and len(rest) > 5:
+            check_size(file, line, w, h)
+            if posed and points:
                 more["keypoints"] = _keypoints(rest[4:], points[1], width, height)
             builder.add(image, category, (x - w / 2, y - h / 2, w, h), **more)
         elif len(rest) >= 6 and len(rest) % 2 == 0:
             ring = [(x * width, y * height) for x, y in zip(rest[::2], rest[1::2], strict=True)]
-            builder.add_polygon(image, category, [ring])
+            builder.add_polygon(image, category, [ring], **more)
         else:
             hint = "A line holds a class and 4 numbers of a box, or 2 numbers for each point of a polygon"
             raise wrong(file, line, f"{len(words)} numbers", hint)
+
+
+_BEYOND = 0.5
+"""Fraction of an image by which a label may lie beyond it; pixels that were not divided lie further."""
 
 
 def _keypoints(values: Sequence[float], step: int, width: int, height: int) -> list[float]:
@@ -175,19 +199,17 @@ def read_dota(builder: Builder, labels: Path, images: Any) -> None:
     finder = ImageFinder(list_images(images, labels if labels.is_dir() else labels.parent))
     files = sorted(labels.rglob("*.txt"), key=lambda file: natural(str(file))) if labels.is_dir() else [labels]
     for file in files:
-        path = finder.find(file.name)
-        if path is None:
-            raise missing_image(file, file.stem, finder)
-        image = builder.image(path)
+        image = builder.image(finder.require(file, file.name))
         for line, words in lines_of(file):
             key, mark, value = " ".join(words).partition(":")
             if mark and key in ("imagesource", "gsd", "acquisition dates"):
                 image[key.replace(" ", "_")] = value.strip()
                 continue
-            if len(words) < 9:
-                raise wrong(file, line, f"{len(words)} words", "DOTA has x1 y1 x2 y2 x3 y3 x4 y4 category difficult")
+            if len(words) not in (9, 10) or not all(word.isdigit() for word in words[9:]):
+                what = f"{' '.join(words)[:80]!r} is not x1 y1 x2 y2 x3 y3 x4 y4 category difficult"
+                raise wrong(file, line, what, "Names of categories hold no blanks, and `difficult` is a number")
             corners = numbers(file, line, words[:8])
-            more = {"difficult": int(words[9])} if len(words) > 9 and words[9].isdigit() else {}
+            more = {"difficult": int(words[9])} if len(words) > 9 else {}
             builder.add_polygon(image, words[8], [list(zip(corners[::2], corners[1::2], strict=True))], **more)
 
 
@@ -223,10 +245,17 @@ def read_mot(builder: Builder, labels: Path, images: Any) -> None:
         video = builder.video(about.get("name", sequence.name), width, height, **rate)
         frames = {
             k: builder.image(path, width=width, height=height, video_id=video, frame_index=k - 1)
-            for k, path in enumerate(paths, 1)
+            for k, path in _numbered(paths)
         }
         file = next(p for p in (sequence / "gt" / "gt.txt", sequence / "det" / "det.txt") if p.is_file())
         _mot_file(builder, file, frames)
+
+
+def _numbered(paths: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield images with the numbers of their frames: those that are their names, if all count from 1 on."""
+    names = [stem(os.path.basename(path)) for path in paths]
+    named = all(name.isdigit() and int(name) > 0 for name in names) and len(set(map(int, names))) == len(names)
+    yield from zip(map(int, names) if named else range(1, len(paths) + 1), paths, strict=True)
 
 
 def mot_sequences(labels: Path) -> list[Path]:
@@ -255,8 +284,9 @@ def _mot_file(builder: Builder, file: Path, frames: Mapping[int, Mapping[str, An
         if len(values) < 6:
             raise wrong(file, line, f"{len(values)} numbers", "MOT has frame, id, left, top, width, height, ...")
         frame, track = int(values[0]), int(values[1])
-        if frame not in frames:
-            raise wrong(file, line, f"frame {frame}, of {len(frames)} images", "Pass the sequence's images=")
+        if frame not in frames or (frame, track) != tuple(values[:2]):
+            raise wrong(file, line, f"frame {words[0]}, of {len(frames)} images", "Pass the sequence's images=")
+        check_size(file, line, values[4], values[5])
         category = (
             MOT_CLASSES[int(values[7]) - 1] if len(values) > 7 and 0 < values[7] <= len(MOT_CLASSES) else "object"
         )

@@ -148,7 +148,7 @@ def frame_of(image: Mapping[str, Any], video: Mapping[str, Any], access: Access,
         size=size_of(image),
         to_video=_affine(image, image, "warp_img_to_vid"),
         index=gid if index is None else index,
-        time=_time(image, asset_dicts(image, video)[:1] == [video]),
+        time=time_of(image, asset_dicts(image, video)[:1] == [video]),
         name=f"image {gid!r}" + (f" ({image['name']})" if image.get("name") else ""),
         sensor=sensor_of(image),
     )
@@ -292,7 +292,7 @@ def _affine(image: Mapping[str, Any], obj: Mapping[str, Any], key: str) -> np.nd
     return matrix
 
 
-def _time(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
+def time_of(image: Mapping[str, Any], shown: bool) -> np.datetime64 | None:
     """
     When an image was taken, in UTC; None if it does not say, or not in a form that is a date.
 

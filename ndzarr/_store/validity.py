@@ -179,9 +179,13 @@ def as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> Any:
 
 
 def fill_value(nodata: Nodata, dtype: np.dtype[Any]) -> Any:
-    """Return the pixel of chunks that are not stored: nodata; 0 where channels have none, or different ones."""
+    """
+    Return the pixel of chunks that are not stored: nodata; NaN or 0 where channels have none, or different ones.
+
+    GDAL takes it for nodata, so that a 0 in heights or differences would be missing; NaN is missing anyway.
+    """
     value = None if isinstance(nodata, tuple) else as_pixel(nodata, dtype)
-    return dtype.type(0) if value is None else value
+    return dtype.type(np.nan if dtype.kind in "fc" else 0) if value is None else value
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -103,11 +103,19 @@ def test_chunks_that_are_not_stored_are_nodata_in_every_reader(tmp_path, dtype, 
     assert ndzarr.verify(pyramid.path).empty >= 1
 
 
-def test_channels_with_different_nodata_leave_missing_chunks_0(tmp_path):
-    pyramid = ndzarr.transcode(np.ones((2, 5, 5), "i2"), tmp_path / "a.zarr", nodata=[-1, None])
+@pytest.mark.parametrize("nodata", [None, [-1, None]])
+@pytest.mark.parametrize(("dtype", "fill"), [("i2", 0), ("f4", np.nan), ("c8", complex(np.nan, 0))])
+def test_without_one_nodata_no_reader_takes_a_0_among_floats_for_it(tmp_path, dtype, fill, nodata):
+    pixels = np.zeros((2, 300, 300), dtype)
+    pixels[0, 200:] = pixels[1, :, 200:] = fill
+    pyramid = ndzarr.transcode(pixels, tmp_path / "a.zarr", axes="cyx", nodata=nodata)
     array = zarr.open_array(Path(pyramid.path, "0/image"), mode="r")
-    assert array.fill_value == 0
+    assert np.asarray(array.fill_value).tobytes() == np.asarray(fill, dtype).tobytes()
     assert "nodata" not in array.attrs
+    kvstore = {"driver": "file", "path": f"{pyramid.path}/0/image"}
+    found = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
+    assert pyramid.read().tobytes() == pixels.tobytes() == array[...].tobytes() == found.read().result().tobytes()
+    assert ndzarr.verify(pyramid.path).empty >= 1
 
 
 def test_a_reprojected_window_mixes_no_nodata_with_data(dem, tmp_path):

@@ -70,6 +70,8 @@ class Written:
     facts: dict[str, Any]
     exact: bool
     """False if pixels are stored with loss."""
+    settled: bool = True
+    """False for a draft of OME-Zarr, which readers may not know yet."""
 
 
 def _pictures() -> Iterator[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
@@ -81,6 +83,7 @@ def _pictures() -> Iterator[tuple[str, np.ndarray[Any, Any], dict[str, Any]]]:
     heights = (np.sin(x / 40) * np.cos(y / 30) * 500)[None].astype("f4")
     heights[:, :140, :150] = -9999
     yield "heights", heights, {"nodata": -9999}
+    yield "slopes", np.gradient(heights, axis=2), {}
     yield "classes", (rgb[:1] // 16), {"kind": "labels"}
 
 
@@ -94,7 +97,7 @@ def written(folder: Path) -> Iterator[Written]:
             nodata=kept.pop("nodata", None), **how,
         ) as file:  # fmt: skip
             file.write(pixels)
-        forms = [("fast", ".zarr", "0.5"), ("compact", ".zarr", "0.5")]
+        forms = [("fast", ".zarr", "0.5"), ("compact", ".zarr", "0.5")][: 1 if name == "slopes" else 2]
         forms += [("fast", ".ozx", "0.5"), ("fast", ".zarr", "0.6"), ("jpeg", ".zarr", "0.5")] if name == "rgb" else []
         for preset, suffix, version in forms:
             path = folder / f"{name}-{preset}-{version}{suffix}"
@@ -110,14 +113,14 @@ def written(folder: Path) -> Iterator[Written]:
                 "epsg": CODE,
                 "transform": list(TRANSFORM),
                 "nodata": pyr.nodata,
-                "fill": pyr.nodata or 0,
+                "fill": pyr.nodata if pyr.nodata is not None else np.nan if pixels.dtype.kind == "f" else 0,
                 "first": digest(pixels[0]),
                 "layer": "labels" if pyr.kind == "labels" else "image",
                 "levels": len(pyr.levels),
                 "valid": True,
             }
             column = f"{name}, {preset}" + ", .ozx" * (suffix == ".ozx") + ", OME-Zarr 0.6" * (version == "0.6")
-            yield Written(column, path, facts, preset != "jpeg")
+            yield Written(column, path, facts, preset != "jpeg", version != "0.6")
         if name == "rgb":
             pyr = ndzarr.open(folder / "rgb-fast-0.5.zarr")
             for compression in (*EXACT, "jpeg", "webp"):
@@ -157,8 +160,9 @@ def _judged(reader: str, made: Written, found: dict[str, Any]) -> str:
 
 
 def _equal(found: Any, wanted: Any) -> bool:
-    if isinstance(found, list) and found and isinstance(found[0], int | float | list) and not isinstance(found[0], str):
-        return bool(np.allclose(found, wanted))
+    numbers = found if isinstance(found, list) and found else [found]
+    if isinstance(numbers[0], int | float | list) and wanted is not None:
+        return bool(np.allclose(found, wanted, equal_nan=True))
     return bool(found == wanted)
 
 
@@ -235,7 +239,7 @@ def ours(environments: Path, readers: Sequence[str], work: Path) -> tuple[str, i
                 continue
             name, *row = cells(command, reader, columns)
             for found, made in zip(row, columns, strict=True):  # a reader may lack the codec of a COG
-                bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong")
+                bad += found != "yes" if made.column.endswith("fast") else found.startswith("wrong") and made.settled
             lines.append(f"| {name} | " + " | ".join(row) + " |")
             print(lines[-1], file=sys.stderr, flush=True)
         if len(lines) > 2:

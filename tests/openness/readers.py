@@ -107,10 +107,14 @@ def _store(path: Path) -> Any:
     return ZipStore(path, read_only=True) if path.suffix == ".ozx" else path
 
 
-def _transforms(multiscale: Any) -> Facts:
-    axes = [a["name"] for a in multiscale["axes"]]
-    steps = [{s["type"]: s[s["type"]] for s in d["coordinateTransformations"]} for d in multiscale["datasets"]]
-    return {"axes": axes, "scale": [s["scale"] for s in steps], "translation": [s["translation"] for s in steps]}
+def _transforms(axes: Any, levels: Any) -> Facts:
+    """Return what axes and the transformations of each level say; OME-Zarr 0.6 has those of a level in a sequence."""
+    steps = [{s["type"]: s[s["type"]] for s in level[0].get("transformations") or level} for level in levels]
+    return {
+        "axes": [a["name"] for a in axes],
+        "scale": [s["scale"] for s in steps],
+        "translation": [s["translation"] for s in steps],
+    }
 
 
 def zarr_python(path: Path) -> Facts:
@@ -225,13 +229,8 @@ def ome_zarr(path: Path) -> Facts:
     from ome_zarr.reader import Reader
 
     [node] = list(Reader(parse_url(str(path)))())
-    steps = [{s["type"]: s[s["type"]] for s in d} for d in node.metadata["coordinateTransformations"]]
-    return {
-        "pixels": [digest(d) for d in map(_computed, node.data)],
-        "axes": [a["name"] for a in node.metadata["axes"]],
-        "scale": [s["scale"] for s in steps],
-        "translation": [s["translation"] for s in steps],
-    }
+    about = _transforms(node.metadata["axes"], node.metadata["coordinateTransformations"])
+    return {"pixels": [digest(d) for d in map(_computed, node.data)], **about}
 
 
 def ngff_zarr(path: Path) -> Facts:
@@ -251,7 +250,9 @@ def ome_zarr_models(path: Path) -> Facts:
     from ome_zarr_models import open_ome_zarr
 
     found: Any = open_ome_zarr(str(path))
-    return _transforms(json.loads(found.attributes.model_dump_json(exclude_none=True))["ome"]["multiscales"][0])
+    image = json.loads(found.attributes.model_dump_json(exclude_none=True))["ome"]["multiscales"][0]
+    axes = image["axes"] if "axes" in image else image["coordinateSystems"][0]["axes"]
+    return _transforms(axes, [d["coordinateTransformations"] for d in image["datasets"]])
 
 
 def yaozarrs(path: Path) -> Facts:

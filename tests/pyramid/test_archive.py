@@ -118,6 +118,23 @@ def test_an_ozx_reads_as_its_directory_does_through_the_hot_path(made):
     assert same(sample["image"].values, ARRAY[:, 68:132, 68:132])
 
 
+def test_images_of_one_zip_are_opened_by_their_paths(made, http):
+    path = http.folder / "two.ozx"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("zarr.json", json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}))
+        for name in "01":
+            for inner in (made / "a.zarr").rglob("*"):
+                if inner.is_file():
+                    file.write(inner, f"{name}/{inner.relative_to(made / 'a.zarr').as_posix()}")
+    for place in (str(path), f"{http.url}/{path.name}"):
+        with raises(StoreError, hint="variable='0'"):
+            ndzarr.open(place)
+        inside = ndzarr.open(f"{place}/1")
+        for image in (inside, pickle.loads(pickle.dumps(inside))):
+            assert (image.path, image.levels[0].array.codec) == (f"{place}/1", inside.levels[0].array.codec)
+            assert same(image.read(), ARRAY)
+
+
 @pytest.mark.slow
 def test_a_forked_child_reads_the_file_that_its_parent_has_open(made):
     one = ndzarr.open(made / "a.ozx")
