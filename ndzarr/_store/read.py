@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
 from math import prod
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,21 @@ from ndzarr.errors import DamagedError
 
 FEW_FILES = 32
 """Open files that no limit forbids."""
+
+BLOCK_BYTES = 4 << 20
+"""Windows of a large plan are parts of blocks of this size, for which numpy asks for huge pages. Whoever keeps a window
+keeps its block."""
+
+KEPT_BLOCKS = 64
+"""Blocks that are used again once all their windows are gone: to clear new memory takes a third of a plan's time."""
+
+_blocks: deque[np.ndarray[Any, Any]] = deque(maxlen=KEPT_BLOCKS)
+"""Blocks in use or not; if there are more, the oldest are left to their windows."""
+_UNUSED = 2
+"""References to a block that has no windows: a variable, and the argument that counts them."""
+
+ALIGNED = 64
+"""Windows begin on a multiple of this in their block."""
 
 TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
@@ -67,9 +83,7 @@ def execute(
     Damaged stores that can be made again are (`ChunkArray.repair`, `RemoteArray.repair`), once per call.
     """
     if out is None:
-        check_memory(plan.wanted_bytes, hint="Ask for smaller windows, or for fewer at a time")
-        arrays: Any = plan.arrays
-        out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+        out = _new_outputs(plan)
     tried: list[object] = []
     while True:
         try:
@@ -81,6 +95,41 @@ def execute(
                 raise
             tried.append(repair)
             repair(error)
+
+
+def _new_outputs(plan: ReadPlan) -> list[np.ndarray[Any, Any]]:
+    """Return uninitialised arrays for the windows of a plan: parts of blocks, if together they are large."""
+    arrays: Any = plan.arrays
+    left = plan.wanted_bytes
+    check_memory(left, hint="Ask for smaller windows, or for fewer at a time")
+    if left < BLOCK_BYTES:
+        return [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+    out, blocks, used = [], [_take_block()], 0
+    for (a, _), shape in zip(plan.windows, plan.shapes, strict=True):
+        size = prod(shape) * arrays[a].dtype.itemsize
+        if size > BLOCK_BYTES // 2:
+            out.append(np.empty(shape, arrays[a].dtype))
+            continue
+        if used + size > BLOCK_BYTES:
+            blocks.append(_take_block())
+            used = 0
+        out.append(blocks[-1][used : used + size].view(arrays[a].dtype).reshape(shape))
+        used += -(-size // ALIGNED) * ALIGNED
+    _blocks.extendleft(blocks)
+    return out
+
+
+def _take_block() -> np.ndarray[Any, Any]:
+    """Return a block that no window is part of any more, or a new one."""
+    for _ in range(len(_blocks)):
+        try:
+            block = _blocks.pop()  # so that no other thread takes it
+        except IndexError:
+            break
+        if getrefcount(block) == _UNUSED:
+            return block
+        _blocks.appendleft(block)
+    return np.empty(BLOCK_BYTES, np.uint8)
 
 
 def _execute(

@@ -388,6 +388,30 @@ for window, found in zip(windows, pyramid.read_many(windows)):
     subprocess.run(command, env=environment(), timeout=60, check=True)
 
 
+def test_windows_of_large_plans_share_memory_and_keep_their_pixels(store):
+    array, path = store
+    pyramid = ndzarr.open(path)
+    kept, wrong = [], []
+
+    def read(seed):
+        for y, x in np.random.default_rng(seed).integers(0, 1800, (4, 2)).tolist():
+            windows = [{"y": slice(y + k, y + k + 700), "x": slice(x, x + 701)} for k in range(12)]
+            for k, found in enumerate(pyramid.read_many(windows)):
+                want = array[:, windows[k]["y"], windows[k]["x"]]
+                if k == seed % 12:
+                    kept.append((found, want))
+                wrong.extend([k] * (not same(found, want)))
+
+    read(0)
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert all(same(*pair) for pair in kept)
+
+
 @built
 def test_32_threads_may_read_at_once(store):
     array, path = store
