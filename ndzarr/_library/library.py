@@ -156,8 +156,10 @@ class Library:
             seen = (*seen, changes())
         held = self._open.get(request)
         if held is not None and held[0] == seen:
-            with suppress(KeyError):  # another thread dropped it
+            try:  # noqa: SIM105 - samples ask this each time
                 self._open.move_to_end(request)
+            except KeyError:  # another thread dropped it
+                pass
             return held[1]
         pyramid = self._resolve(request)
         self._open[request] = seen, pyramid

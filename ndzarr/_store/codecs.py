@@ -31,6 +31,7 @@ import imagecodecs
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._store import core
 from ndzarr._store.core import KINDS, ChunkFormat
 from ndzarr.errors import DamagedError
 
@@ -201,6 +202,15 @@ class ChunkCodec:
         for plane in np.ndindex(self.shape[:-2]):  # all at once, numpy would copy interleaved channels pixel by pixel
             out[:, *plane] = chunks[:, *plane]
         return out
+
+    def encode_all(self, chunks: np.ndarray[Any, Any], wanted: Sequence[bool]) -> list[bytes | None]:
+        """Encode the chunks that are wanted of what `split` returns."""
+        if self.compressor == "blosc" and not self.delta and not self.swapped:
+            stored = chunks if self.order is None else chunks.transpose(0, *(k + 1 for k in self.order))
+            found = core.encode(stored, wanted, self.cname, self.level, self.shuffle, self.crc)
+            if found is not None:
+                return found
+        return [self.encode(chunk) if want else None for chunk, want in zip(chunks, wanted, strict=True)]
 
     def encode(self, chunk: np.ndarray[Any, Any]) -> bytes:
         """Encode a chunk of `shape`; any strides."""

@@ -232,7 +232,7 @@ class LevelWriter:
             first = [k * c - s for k, c, s in zip(position, codec.shape, start, strict=True)]
             strip = band[tuple(slice(a, a + n) for a, n in zip(first, lengths, strict=True))]
             chunks = codec.split(strip)
-            out.append((position, [None if is_blank(chunk, fill) else codec.encode(chunk) for chunk in chunks]))
+            out.append((position, codec.encode_all(chunks, [not is_blank(chunk, fill) for chunk in chunks])))
         return self, out
 
     def store(self, position: Position, encoded: list[bytes | None]) -> None:
