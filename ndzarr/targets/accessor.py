@@ -76,6 +76,7 @@ class Targets:
         ignore_coverage: float | None = 0.6,
         crowd: Crowd = "keep",
         valid_only: bool | float = False,
+        mask: MaskLike = None,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
@@ -88,7 +89,7 @@ class Targets:
             length, or 'full', for both.
         overlap
             Overlap of neighbouring windows: a float is a fraction of the window, an integer is pixels, text a length; a
-            pair is (along y, along x).
+            pair is (along y, along x).  Below 0, such as -64 or '-10 m', it is a gap between them.
         space
             'image' slides over each image; 'video' over each video, in the space that its frames share.
         time_dims, time_overlap
@@ -112,6 +113,9 @@ class Targets:
             'ignore' makes them regions to ignore.
         valid_only
             Leave out windows with too little data: True for those without any, a number for the least fraction.
+        mask
+            What windows may show, such as tissue, as for `valid_fraction`: windows without any of it, or with less than
+            `valid_only`, are left out.
         ids
             Images or videos; all by default.
 
@@ -144,7 +148,7 @@ class Targets:
         table = grid.grid_table(
             self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage, crowd
         )
-        return valid.with_data(self.source, table, valid_only)
+        return valid.with_data(self.source, table, valid_only, mask)
 
     def positives(
         self,
@@ -163,6 +167,7 @@ class Targets:
         per_class: int | None = None,
         per_image: int | None = None,
         valid_only: bool | float = False,
+        mask: MaskLike = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -197,7 +202,7 @@ class Targets:
             Most annotations of each category, drawn by the seed.
         per_image
             Most windows of each image (or video), drawn by the seed; with `cover`, those that add most.
-        valid_only, ids
+        valid_only, mask, ids
             As for `grid`.
         seed
             A number or a `numpy.random.Generator`.
@@ -217,7 +222,7 @@ class Targets:
         spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
         sizes = WindowSizes(self.source, spaces, resolution)
         table = positives.positives(self._context, sizes, placement, *classes, crowd, per_class, per_image, seed)
-        return valid.with_data(self.source, table, valid_only)
+        return valid.with_data(self.source, table, valid_only, mask)
 
     def negatives(
         self,
@@ -230,6 +235,8 @@ class Targets:
         time_dims: int | None = None,
         resolution: float | str | None = None,
         avoid: Names | None = None,
+        valid_only: bool | float = False,
+        mask: MaskLike = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -257,6 +264,8 @@ class Targets:
             As for `grid`.
         avoid
             Categories that windows avoid, by name or id; all by default.
+        valid_only, mask
+            As for `grid`: windows are drawn again until `n` hold enough.
         seed, ids
             As for `positives`.
 
@@ -271,7 +280,11 @@ class Targets:
         """
         limit = negatives.OverlapLimit(max_overlap, criterion)
         sizes = WindowSizes(self.source, self._context.spaces(space, ids), resolution)
-        return negatives.negatives(self._context, n, window_dims, sizes, limit, time_dims, avoid, seed)
+
+        def draw(count: int, rng: np.random.Generator) -> pandas.DataFrame:
+            return negatives.negatives(self._context, count, window_dims, sizes, limit, time_dims, avoid, rng)
+
+        return valid.drawn_with_data(self.source, n, draw, valid_only, mask, seed)
 
     def tracks(
         self,
