@@ -158,7 +158,7 @@ def labelled(data: Data, settings: Settings) -> Section:
         ),
         [
             Line("2", "pyr.window - pyr.read", added["pyr.window"], 150, unit=" us"),
-            Line("2", "load_sample - pyr.read", added["load_sample"], 120, unit=" us"),
+            Line("2", "load_sample - pyr.read", added["load_sample"], 80, unit=" us"),
         ],
         [
             f"The same {settings.crops} windows of {EDGE} x {EDGE} of one store. 10 annotations lie in each "

@@ -67,7 +67,7 @@ def one_sample(folder: Path, quick: bool) -> None:
     read, sample = found.median("pyr.read"), found.median("load_sample")
     more = found.difference("load_sample", "pyr.read")
     own, files, every = python_calls(calls["load_sample"], 0)
-    print(f"read {read * 1e6:.0f} us, load_sample {sample * 1e6:.0f} us, difference {more * 1e6:.0f} us (at most 120)")
+    print(f"read {read * 1e6:.0f} us, load_sample {sample * 1e6:.0f} us, difference {more * 1e6:.0f} us (at most 80)")
     print(f"load_sample: {own} Python calls (at most 100) in {files} files of ndzarr (at most 15), {every - 1} in all")
 
 

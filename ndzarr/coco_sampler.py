@@ -113,6 +113,11 @@ class CocoSampler:
     def __repr__(self) -> str:
         return f"<ndzarr.CocoSampler {self._source.summary}>\n  workdir  {self.workdir}"
 
+    def _repr_html_(self) -> str:
+        from ndzarr._viewer.overview import overview_html
+
+        return overview_html(repr(self), self._source)
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return type(self).__name__, self._source.__dask_tokenize__()
 
@@ -579,7 +584,7 @@ class CocoSampler:
         storage_options, remote
             Credentials and settings for the URL `dest`; see `open`.
         **keys
-            Keys of targets that hold for all windows, such as `dtype` or `pad`.
+            Keys of targets that hold for all windows, such as `dtype` or `interpolation`.
 
         Returns
         -------

@@ -1,19 +1,19 @@
 """Pictures of samples, batches, tables of targets and read plans.
 
 `sample.ndzarr.draw()` and `batch.ndzarr.draw()` draw what was loaded.  This module has the rest: clips of samples with
-several frames, windows over the image they come from, and the chunks that a plan touches.
+several frames, windows over the images they come from, and the chunks that a plan touches.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ndzarr._files import local_path, publishing_file
-from ndzarr._indexing.plan import ReadPlan
+from ndzarr._indexing.plan import ReadPlan, counted
 from ndzarr._pyramid.repr import displayable
 from ndzarr.errors import OptionError, TargetError
 
@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     import xarray
     from PIL.Image import Image
 
+    from ndzarr._viewer.items import Source
     from ndzarr.coco_sampler import CocoSampler
     from ndzarr.sampler import Sampler
     from ndzarr.targets.table import TargetsLike
 
-__all__ = ["animate", "composite", "draw_plan", "draw_targets"]
+__all__ = ["Overview", "animate", "composite", "draw_plan", "draw_targets"]
 
-_COLORS = {"positive": (45, 212, 191), "negative": (248, 113, 113), "ignored": (148, 163, 184)}
-"""Column `kind` of a table to the colour of the window."""
-_OTHER = (250, 204, 21)
 _SIDE = 1024
 """Longest side of a picture of targets, in pixels."""
 
@@ -154,8 +152,7 @@ def draw_targets(
     TargetError
         No window is in that image, or the windows are in the space of a video.
     """
-    from PIL import ImageDraw
-
+    from ndzarr._viewer.overview import draw_windows
     from ndzarr.targets.table import as_table
 
     table = as_table(targets)
@@ -172,12 +169,47 @@ def draw_targets(
     scale = min(1.0, _SIDE / max(height, width))
     keys: dict[str, Any] = {"with_annots": False} if name == "gid" else {}
     picture: Image = sampler.load_sample({**about, "scale": scale}, **keys).ndzarr.draw(1)
-    pen = ImageDraw.Draw(picture)
-    kinds = rows["kind"] if "kind" in rows.columns else [None] * len(rows)
-    for x, y, w, h, kind in zip(rows["cx"], rows["cy"], rows["width"], rows["height"], kinds, strict=True):
-        box = [scale * v for v in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]
-        pen.rectangle(box, outline=_COLORS.get(str(kind), _OTHER), width=2)
+    corners = rows[["cx", "cy"]].to_numpy() - rows[["width", "height"]].to_numpy() / 2
+    boxes = np.hstack([corners, rows[["width", "height"]].to_numpy()])
+    kinds = rows["kind"].astype(str) if "kind" in rows.columns else [""] * len(rows)
+    draw_windows(picture, zip(boxes, kinds, strict=True), scale)
     return picture
+
+
+class Overview:
+    """
+    The images of a sampler, with windows of a table, as a notebook shows them.
+
+    It shows the coarsest level of the first images, if they are local and open or transcoded; nothing is made for it.
+    Positives are green, negatives red, ignored ones grey, all others yellow.
+
+    Parameters
+    ----------
+    sampler
+        Whose images are shown.
+    targets
+        A table, or dictionaries.
+
+    Raises
+    ------
+    TargetError
+        A target is not understood.
+    """
+
+    def __init__(self, sampler: CocoSampler | Sampler, targets: TargetsLike) -> None:
+        from ndzarr._viewer.overlays import TargetWindows
+
+        self._windows = TargetWindows(targets, cast("Source", sampler.targets.source))
+
+    def __repr__(self) -> str:
+        kinds, numbers = np.unique(self._windows.kinds.astype(str), return_counts=True)
+        counts = ", ".join(f"{n} {kind}" for n, kind in zip(numbers, kinds, strict=True))
+        return f"<{counts or 'no windows'} in {counted(len(self._windows.columns.gids), 'image')}>"
+
+    def _repr_html_(self) -> str:
+        from ndzarr._viewer.overview import overview_html
+
+        return overview_html(repr(self), self._windows.source, self._windows)
 
 
 def draw_plan(plan: ReadPlan, array: int = 0) -> str:
@@ -191,7 +223,7 @@ def draw_plan(plan: ReadPlan, array: int = 0) -> str:
 
     Returns
     -------
-    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. Windows are outlined.
+    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. The first windows are outlined.
     """
     from ndzarr._indexing.plan_drawing import plan_svg
 

@@ -28,8 +28,14 @@ _AXIS_NAMES = {
     "t": ("t", "time", "times", "timestep", "frame", "frames", "date", "datetime", "valid_time"),
     "c": ("c", "channel", "channels", "band", "bands", "ch", "s", "sample", "samples", "rgb", "rgba", "wavelength"),
     "z": ("z", "depth", "level", "levels", "slice", "slices", "plane", "planes", "altitude"),
-    "y": ("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines", "nlat", "south_north"),
-    "x": ("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width", "nlon", "west_east"),
+    "y": (
+        *("y", "row", "rows", "lat", "latitude", "northing", "height", "line", "lines"),
+        *("nlat", "south_north", "azimuth_time"),  # of ocean models, WRF, and radar
+    ),
+    "x": (
+        *("x", "col", "cols", "column", "columns", "lon", "long", "longitude", "easting", "width"),
+        *("nlon", "west_east", "ground_range", "slant_range_time"),
+    ),
 }
 _STANDARD_NAMES = {
     **dict.fromkeys(("time", "forecast_reference_time"), "t"),

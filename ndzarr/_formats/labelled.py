@@ -18,6 +18,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -36,7 +37,7 @@ from ndzarr._formats.arrays import (
 from ndzarr._formats.base import Facts, Pixels, reason
 from ndzarr._formats.options import Options
 from ndzarr._geo.crs import EPSG_IN_TEXT
-from ndzarr._geo.georeference import GRID_MAPPING, stated_place
+from ndzarr._geo.georeference import GRID_MAPPING, SYSTEM, stated_place
 from ndzarr._geo.pixel_size import NOT_KNOWN, TIME, PixelSize, Quantity, find_unit
 from ndzarr._store.metadata import parse_json
 from ndzarr._store.validity import Nodata, as_nodata, as_pixel, same_nodata
@@ -46,8 +47,8 @@ from ndzarr.errors import NdzarrError, OptionError, SourceError, StoreError, did
 if TYPE_CHECKING:
     from xarray import DataArray
 
-_NODATA = ("_FillValue", "missing_value", "nodata")
-_PACKED = ("scale_factor", "add_offset", "_Unsigned")
+NODATA = ("_FillValue", "missing_value", "nodata")
+PACKED = ("scale_factor", "add_offset", "_Unsigned")
 _EVEN = 1e-3
 """Tolerance of evenly spaced coordinates, in pixels."""
 LISTED = 24
@@ -69,7 +70,7 @@ class Packing:
         """Return the packing of an array; None if its values are stored as they are."""
         if dtype.kind not in "iuf":
             return None
-        found = {key: attributes[key] for key in _PACKED if attributes.get(key) is not None}
+        found = {key: attributes[key] for key in PACKED if attributes.get(key) is not None}
         for key in found.keys() & {"scale_factor", "add_offset"}:
             number = _single(found[key])
             found[key] = number if np.ndim(found[key]) else found[key]
@@ -108,7 +109,7 @@ class Packing:
 def missing_values(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> list[float]:
     """Return the values that CF's `_FillValue` and `missing_value` mark as missing, each once."""
     out: list[float] = []
-    for value in (v for key in _NODATA[:2] if attributes.get(key) is not None for v in np.ravel(attributes[key])):
+    for value in (v for key in NODATA[:2] if attributes.get(key) is not None for v in np.ravel(attributes[key])):
         try:
             number = float(value)
         except (TypeError, ValueError):  # text, which is no pixel
@@ -155,6 +156,7 @@ def choose(name: str, found: Sequence[Candidate], variable: str | None) -> Candi
     if not found:
         what = f"{name}: it holds no array with two axes or more that could be an image"
         raise SourceError(what, path=name, hint="Pass the path of a group that has images in it")
+    matches = sorted(matches, key=lambda c: (-c.levels, -prod(c.shape)))  # likely ones first
     listed = "; ".join(map(str, (matches or found)[:LISTED]))
     listed += f"; and {len(matches or found) - LISTED} more" if len(matches or found) > LISTED else ""
     if variable is not None and not matches:
@@ -211,7 +213,7 @@ def image_of(data: Any, variable: str | None, name: str) -> DataArray:
     for dataset in reversed(around):
         if mapping in dataset.data_vars and mapping not in array.coords:
             array = array.assign_coords({mapping: dataset[mapping]})
-    return array.assign_attrs({**place_attributes([d.attrs for d in around]), **array.attrs})
+    return array.assign_attrs({**array.attrs, **place_attributes([*(d.attrs for d in around), array.attrs])})
 
 
 def grid_mapping(array: Labelled) -> str:
@@ -220,15 +222,22 @@ def grid_mapping(array: Labelled) -> str:
     return str(stated).split(":")[0].strip()
 
 
-def place_attributes(groups: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return what attributes of groups, from the root inwards, say of where the pixels of their arrays are."""
+def place_attributes(nodes: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    """
+    Return what attributes of groups and an array in them, from the root inwards, say of where its pixels are.
+
+    Whoever states a reference system, by any of several attributes, replaces what was stated further out.
+    """
     out: dict[str, Any] = {}
-    for attributes in groups:
-        out |= {str(k): v for k, v in attributes.items() if str(k).startswith(("proj:", "spatial:"))}
+    for attributes in nodes:
+        found = {str(k): v for k, v in attributes.items() if str(k).startswith(("proj:", "spatial:")) or k in SYSTEM}
         stac = attributes.get("stac_discovery")  # of EOPF products
         said = stac.get("properties") if isinstance(stac, Mapping) else None
         if isinstance(said, Mapping):
-            out |= {k: v for k, v in said.items() if k in ("proj:epsg", "proj:code", "proj:wkt2") and v is not None}
+            found |= {k: v for k, v in said.items() if k in SYSTEM and v is not None}
+        if found.keys() & set(SYSTEM):
+            out = {k: v for k, v in out.items() if k not in SYSTEM}
+        out |= found
     return out
 
 
@@ -276,7 +285,7 @@ def read_labels(
             notes.append(f"values are unpacked: {scale} times the stored ones, plus {offset}")
     else:
         nodata = _nodata(array.attrs) if "nodata" not in array.coords else _nodata_along_c(array, arrangement)
-        if nodata is None and array.dtype.kind == "f" and set(_NODATA[:2]) & array.encoding.keys():
+        if nodata is None and array.dtype.kind == "f" and set(NODATA[:2]) & array.encoding.keys():
             nodata = float("nan")  # xarray put NaN where the file has that value
     facts = facts_of(
         name,
@@ -324,7 +333,7 @@ def _pixel_size(array: Labelled, arrangement: Arrangement) -> PixelSize:
 
 def _nodata(attributes: Mapping[Any, Any]) -> float | None:
     """Return the value that attributes say marks missing data, if it is a real number."""
-    for key in _NODATA:
+    for key in NODATA:
         try:
             return float(attributes[key])
         except (KeyError, TypeError, ValueError):
@@ -551,7 +560,7 @@ def array_attributes(node: Any) -> dict[str, Any]:
     """
     attributes = {str(k): v for k, v in node.attrs.items()}
     old = node.metadata.zarr_format == 2
-    fills = "_CRS" in attributes or (old and "_ARRAY_DIMENSIONS" in attributes)
+    fills = bool({"_CRS", "spatial:transform"} & attributes.keys()) or (old and "_ARRAY_DIMENSIONS" in attributes)
     if "_FillValue" in attributes:
         attributes["_FillValue"] = decoded_fill(attributes["_FillValue"], node.dtype)
     elif fills and node.fill_value is not None and (old or node.fill_value != 0):  # v3 needs one, and 0 is the usual

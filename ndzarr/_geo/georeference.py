@@ -130,6 +130,10 @@ def from_attributes(attrs: Mapping[str, Any]) -> Georeference | None:
     return Georeference(_crs(attrs, {}), tuple(float(v) for v in found))  # type: ignore[arg-type]
 
 
+SYSTEM = ("_CRS", "crs", "proj:code", "proj:epsg", "proj:projjson", "proj:wkt2")
+"""Attributes that state a reference system."""
+
+
 def stated_place(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return what the attributes of an array say of its place, as metadata of a source: `transform`, `epsg`, `wkt`.

@@ -5,12 +5,17 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 WIDTH = 320
 """Pixels of a drawing, at most."""
 MOST = 4
 """Arrays that are drawn."""
+MOST_CELLS = 64
+"""Rows or columns of chunks that are drawn; of more, several are drawn as one."""
+MOST_WINDOWS = 500
+"""Windows that are outlined."""
 
 
 class Plan(Protocol):
@@ -40,16 +45,18 @@ def plan_svg(plan: Plan, number: int = 0) -> str:
     """
     Return the rows and columns of an array as an SVG.
 
-    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. Windows are outlined.
+    Grey lines are borders of chunks. The more windows want a chunk, the darker it is. The first windows are outlined.
     """
     array = plan.arrays[number]
     height, width = array.shape[-2:]
     scale = WIDTH / max(height, width, 1)
     rows, columns = array.chunks[-2:]
+    together = max(1, -(-max(height // rows, width // columns) // MOST_CELLS))
+    rows, columns = rows * together, columns * together
     wanted: Counter[tuple[int, int]] = Counter()
     for a, position, parts in plan.reads:
         if a == number:
-            wanted[position[-2], position[-1]] += len(parts)
+            wanted[position[-2] // together, position[-1] // together] += len(parts)
     most = max(wanted.values(), default=1)
     chunks = "".join(
         f'<rect x="{x * columns * scale:.1f}" y="{y * rows * scale:.1f}" '
@@ -59,21 +66,19 @@ def plan_svg(plan: Plan, number: int = 0) -> str:
     )
     across = "".join(f"M0 {y * scale:.1f}H{width * scale:.1f}" for y in range(0, height + 1, rows))
     down = "".join(f"M{x * scale:.1f} 0V{height * scale:.1f}" for x in range(0, width + 1, columns))
-    lines = across + down if max(height / rows, width / columns) <= WIDTH / 4 else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * scale:.0f}" height="{height * scale:.0f}">'
         f'<rect width="100%" height="100%" fill="#f1f5f9"/><g fill="#0d9488">{chunks}</g>'
-        f'<path d="{lines}" stroke="#94a3b8" stroke-width=".5" fill="none"/>'
+        f'<path d="{across}{down}" stroke="#94a3b8" stroke-width=".5" fill="none"/>'
         f'<g fill="none" stroke="#b45309">{_windows(plan, number, scale)}</g></svg>'
     )
 
 
 def _windows(plan: Plan, number: int, scale: float) -> str:
-    """Return the outlines of the windows of an array whose rows and columns are slices."""
+    """Return the outlines of the first windows of an array whose rows and columns are slices."""
     out = []
-    for a, selection in plan.windows:
-        y, x = selection[-2:]
-        if a == number and isinstance(y, slice) and isinstance(x, slice):
+    for y, x in islice((selection[-2:] for a, selection in plan.windows if a == number), MOST_WINDOWS):
+        if isinstance(y, slice) and isinstance(x, slice):
             size = f'width="{(x.stop - x.start) * scale:.1f}" height="{(y.stop - y.start) * scale:.1f}"'
             out.append(f'<rect x="{x.start * scale:.1f}" y="{y.start * scale:.1f}" {size}/>')
     return "".join(out)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -25,8 +25,7 @@ ROUNDING = 1e-9
 """Pixels: computed positions within images of up to a million pixels along an axis are wrong by less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """Output pixels along one axis, in input pixels: pixel j covers [start + j*step, start + (j+1)*step)."""
 
     start: float

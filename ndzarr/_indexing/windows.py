@@ -10,10 +10,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil, floor, inf
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 from ndzarr._indexing.resample import Grid
 from ndzarr.errors import WindowError
@@ -77,8 +76,7 @@ _EPS = 1e-6
 """Part of an output pixel; an image that covers less of it does not cover it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """One axis of a `Region`."""
 
     read: slice
@@ -105,8 +103,7 @@ class Span:
         return bool(self.target.stop - self.target.start < self.n)
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A window at a scale, as pixels of one level."""
 
     level: int

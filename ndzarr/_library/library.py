@@ -156,8 +156,10 @@ class Library:
             seen = (*seen, changes())
         held = self._open.get(request)
         if held is not None and held[0] == seen:
-            with suppress(KeyError):  # another thread dropped it
+            try:  # noqa: SIM105 - samples ask this each time
                 self._open.move_to_end(request)
+            except KeyError:  # another thread dropped it
+                pass
             return held[1]
         pyramid = self._resolve(request)
         self._open[request] = seen, pyramid
@@ -165,6 +167,15 @@ class Library:
             with suppress(KeyError):
                 self._open.popitem(last=False)
         return pyramid
+
+    def opened(self, request: SourceRequest) -> Pyramid | None:
+        """Return the pyramid of a local file if it is open or has a store; None if it has to be looked for or made."""
+        if is_url(request.path) or not isinstance(self.root, Path) or not os.path.exists(request.path):
+            return None
+        if request in self._open:
+            return self.find(request)
+        ready = is_opened_in_place(request.path) or self._entry(request).find() is not None
+        return self.find(request) if ready else None
 
     def open_store(self, path: str | os.PathLike[str], series: str | int | None = None) -> Pyramid:
         """Open a store, or its URL, anew; `series` is one of its images, if it holds several."""

@@ -259,6 +259,11 @@ class StoredOverview:
         return f"levels of {name} in the cache" + ("" if self.store.exists else ", still to be made")
 
     @property
+    def made(self) -> bool:
+        """True if reading makes nothing."""
+        return self.store.exists
+
+    @property
     def fill(self) -> Any:
         """Pixel of chunks that `decode` found missing, which the store says."""
         return self._array(self.store.make()).fill

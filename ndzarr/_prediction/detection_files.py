@@ -88,7 +88,7 @@ def geojson(images: Sequence[ImageDetections], format: DetectionFormat) -> dict[
             raise OptionError(what, key="format", hint="Write them one by one, or pass format='coco'")
         places: list[Georeference | None] = [None]
     else:
-        places = [_georeference(image.canvas) for image in images]
+        places = [georeference(image.canvas) for image in images]
     systems = {_crs_name(place): image.canvas.name for place, image in zip(places, images, strict=True) if place}
     if len(systems) > 1:
         what = f"format='geojson': the images have several reference systems ({', '.join(systems)})"
@@ -117,7 +117,8 @@ def geojson(images: Sequence[ImageDetections], format: DetectionFormat) -> dict[
     return out
 
 
-def _georeference(canvas: Canvas) -> Georeference:
+def georeference(canvas: Canvas) -> Georeference:
+    """Return where an image is on earth; raise `OptionError` if GeoJSON cannot say it."""
     place = from_attributes({"ndzarr": {"source": dict(canvas.place or {})}})
     if place is None or place.transform is None or not place.crs.defined:
         what = f"format='geojson': {canvas.name} has no reference system"

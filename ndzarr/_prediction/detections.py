@@ -31,7 +31,7 @@ from ndzarr._prediction.detection_files import (
     format_of,
 )
 from ndzarr._prediction.merging import cut_sides, fuse, iou, join_parts, joined_boxes, suppress
-from ndzarr._prediction.workspace import RecordFile, Workspace
+from ndzarr._prediction.workspace import RECORDS, RecordFile, Workspace
 from ndzarr._sampling.segmentations import Polygons, Runs, shape_of
 from ndzarr._validation import check_choice, check_fraction
 from ndzarr.errors import OptionError, TargetError
@@ -44,7 +44,6 @@ _Record: TypeAlias = dict[str, Any]
 What was found in a window, as JSON: `image` is the repr of its id; `window` (left, top, right, bottom) and `border` are
 in native pixels; `found` has [box, score, category, rings of its parts or None] of each detection.
 """
-_RECORDS = ".jsonl"
 _BORDER = 4.0
 """Pixels by which boxes of objects that a border cut end before it, as models place them."""
 
@@ -215,7 +214,7 @@ class DetectionStitcher:
         record = self._record(key, matrix, size, boxes, scores, labels, segmentations)
         if self._workspace is not None:
             if self._file is None or self._file.pid != os.getpid():
-                self._file = RecordFile(self._workspace.path, _RECORDS)
+                self._file = RecordFile(self._workspace.path)
             self._file.append(json.dumps(record).encode() + b"\n")
         self._take(record)
 
@@ -363,8 +362,6 @@ class DetectionStitcher:
         return target
 
     def _release(self, remove: bool = False) -> None:
-        if self._file is not None:
-            self._file.close()
         if self._workspace is not None:
             if remove:
                 self._workspace.remove()
@@ -450,7 +447,7 @@ def _rounded(window: Array) -> tuple[int, ...]:
 
 def _read_records(folder: Path) -> Iterator[_Record]:
     """Yield the complete records of a workspace."""
-    for path in sorted(folder.glob(f"*{_RECORDS}")):
+    for path in sorted(folder.glob(f"*{RECORDS}")):
         lines = path.read_bytes().splitlines(keepends=True)
         yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
 

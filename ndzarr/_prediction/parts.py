@@ -29,10 +29,9 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from ndzarr._prediction.workspace import RecordFile
+from ndzarr._prediction.workspace import RECORDS, RecordFile
 
 _MAGIC = b"NDZ3"
-_END = ".parts"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +71,7 @@ class PartsWriter:
     """Appends parts to a file of this process."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = RecordFile(folder, _END)
+        self._file = RecordFile(folder)
         self.pid = self._file.pid
 
     def append(self, start: Sequence[int], pixels: np.ndarray[Any, Any]) -> Part:
@@ -84,10 +83,6 @@ class PartsWriter:
         head = _head(part, data.nbytes)
         at = self._file.append(head, data.data, bytes(_padding(data.nbytes)))
         return replace(part, offset=at + len(head))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _padding(size: int) -> int:
@@ -110,7 +105,7 @@ def read_parts(folder: Path, axes: int, known: Collection[Part] = ()) -> list[Pa
     `known` are all parts of some of the files, which are not read again.
     """
     found = {part.content: part for part in known}
-    unread = {str(path) for path in folder.glob(f"*{_END}")} - {part.path for part in known}
+    unread = {str(path) for path in folder.glob(f"*{RECORDS}")} - {part.path for part in known}
     for path in sorted(unread):
         for part in _parts_of(path, axes):
             found.setdefault(part.content, part)

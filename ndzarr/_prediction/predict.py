@@ -27,9 +27,9 @@ from ndzarr._concurrency import ordered_map
 from ndzarr._executors import checked, results, working
 from ndzarr._files import local_path, refuse_existing_file
 from ndzarr._prediction.canvas import Canvas, Place, canvas_of_sample
-from ndzarr._prediction.detection_files import format_of
+from ndzarr._prediction.detection_files import format_of, georeference
 from ndzarr._prediction.detections import DetectionStitcher, Merge
-from ndzarr._prediction.parts import PartsWriter
+from ndzarr._prediction.parts import Part, PartsWriter
 from ndzarr._prediction.runtimes import Found, Model, identity, run_model
 from ndzarr._prediction.stitcher import Stitcher
 from ndzarr._progress import progress_bar
@@ -41,7 +41,7 @@ from ndzarr._sampling.protocols import SampleSource
 from ndzarr._sampling.sample import load_sample
 from ndzarr._store.destinations import destination
 from ndzarr._validation import check_count
-from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError, did_you_mean
 from ndzarr.targets.accessor import SourceTargets, Targets
 from ndzarr.targets.table import Rows
 
@@ -53,6 +53,8 @@ and outlines that were found in it.
 Group: TypeAlias = Sequence[Mapping[str, Any]]
 """Windows that are predicted together, as targets."""
 _NO_ANNOTATIONS = Lookup(False)
+_KEYS = ("channels", "scale", "output_dims", "interpolation", "antialias", "padkw", "fill", "dtype")
+"""Keys of targets that hold for all windows: those that do not move them."""
 _READERS = 2
 """Threads that read batches."""
 _AHEAD = 2
@@ -87,6 +89,9 @@ class Batches:
     def run(self, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | list[Found]:
         """Run the model over a batch: maps (sample, ...), or detections of each sample."""
         found = run_model(self.model, images)
+        if isinstance(found, np.ndarray) and (found.ndim < 3 or not found.size):
+            what = f"the model gave an array of {found.dtype} and of shape {found.shape} for {len(images)} windows"
+            raise OptionError(what, key="model", hint="Return maps (sample, c, y, x), or a dictionary for each sample")
         if len(found) != len(images):
             what = f"the model gave {len(found)} predictions for {len(images)} windows"
             raise OptionError(what, key="model", hint="Return an array with the samples first")
@@ -151,6 +156,10 @@ def predict(
     `files` are those that are read, and `images` the dictionaries of images in a dataset of what is found in them.
     """
     check_count("batch_size", batch_size)
+    for name in batches.keys:
+        if name not in _KEYS:
+            what = f"{name}= is not a key that holds for all windows{did_you_mean(name, _KEYS)}"
+            raise OptionError(what, key=name)
     if scheduler is not None:
         checked(scheduler, workers)
     if not rows:
@@ -160,7 +169,8 @@ def predict(
     run = hashlib.sha256(repr(about).encode()).hexdigest()
     run_options = RunOptions(batch_size, scheduler, workers, progress)
     if not isinstance(first, np.ndarray):
-        format_of(local_path(dest))  # before the model runs
+        if format_of(local_path(dest)) == "geojson":  # what cannot be written is said before the model runs
+            georeference(canvases[_id_of(rows[0])])
         refuse_existing_file(local_path(dest), options["overwrite"])
         found = DetectionStitcher(
             canvases, dest, classes=classes, merge=merge, threshold=threshold, resume=options["resume"], run=run
@@ -328,17 +338,17 @@ def _elsewhere(how: RunOptions, stitcher: Stitcher, job: _Job) -> Iterator[int]:
 
     (stitcher.work / _JOB).write_bytes(cloudpickle.dumps(job))  # models may be lambdas
     with working(how.scheduler, how.workers) as pool:
-        yield from results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(job.groups))])
+        for parts in results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(job.groups))]):
+            stitcher.take(parts)
+            yield len(parts)
 
 
-def _task(folder: str, number: int) -> int:
+def _task(folder: str, number: int) -> list[Part]:
     job, write = _job(folder, os.getpid())
     group, places = job.groups[number], job.places[number]
     found = job.batches.predict(job.batches.images(group))
-    for place, array in zip(places, found, strict=True):
-        pixels = np.reshape(array, (*place.length[:-2], *array.shape[-2:]))
-        write.append(place.start, place.fitted(pixels, job.labels))
-    return len(group)
+    shaped = (np.reshape(array, (*p.length[:-2], *array.shape[-2:])) for p, array in zip(places, found, strict=True))
+    return [write.append(p.start, p.fitted(pixels, job.labels)) for p, pixels in zip(places, shaped, strict=True)]
 
 
 @lru_cache(maxsize=2)

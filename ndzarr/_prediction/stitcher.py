@@ -9,7 +9,7 @@ Stitching: arrays that overlap become one pyramid.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ import numpy as np
 import xarray
 
 from ndzarr._formats.base import Pixels
-from ndzarr._prediction.blending import Stitched, Weights
+from ndzarr._prediction.blending import Stitched, Weights, window_weights
 from ndzarr._prediction.canvas import Canvas, Place
 from ndzarr._prediction.parts import Part, PartsWriter, cover, read_parts
 from ndzarr._prediction.workspace import Workspace
@@ -28,7 +28,8 @@ from ndzarr._pyramid.transcode import write_pyramid
 from ndzarr._pyramid.zarr_store import open_dest
 from ndzarr._remote.settings import Remote
 from ndzarr._store.destinations import destination, refuse_existing_at
-from ndzarr._store.presets import Encoding
+from ndzarr._store.presets import Encoding, choose_layout
+from ndzarr._store.validity import as_pixel
 from ndzarr.errors import OptionError, WindowError
 
 _NAMES = {"gaussian", "uniform"}
@@ -130,6 +131,9 @@ class Stitcher:
             raise OptionError(f"weights={weights!r}: expected 'gaussian', 'uniform' or a function", key="weights")
         self._canvas = like if isinstance(like, Canvas) else Canvas.like(like, scale)
         self._channels = (channels,) if isinstance(channels, str) else tuple(channels)
+        if not self._channels or len({*self._channels}) < len(self._channels):
+            what = f"channels={channels!r}: expected names that differ"
+            raise OptionError(what, key="channels", hint="Name each channel of the arrays")
         self._dtype = None if dtype is None else np.dtype(dtype)
         self._weights, self._nodata = weights, nodata
         self._encoding = Encoding(preset, kind)
@@ -190,7 +194,7 @@ class Stitcher:
         if kind is None:
             self.close()
         else:
-            self._release()
+            self._workspace.release()
 
     def add(self, where: Any, array: Any) -> None:
         """
@@ -219,10 +223,15 @@ class Stitcher:
                 self.add(where.ndzarr.sample(k), array[k])
             return
         place, pixels = self._fitted(where, array)
+        window_weights(self._weights, self._canvas.dims, place.length)  # what is wrong with a function is said now
         if self._writer is None or self._writer.pid != os.getpid():
             self._writer = PartsWriter(self.work)
         part = self._writer.append(place.start, pixels)
         self._added[part.content] = part
+
+    def take(self, parts: Iterable[Part]) -> None:
+        """Count what other processes wrote to files in `work` as added."""
+        self._added |= {part.content: part for part in parts}
 
     def close(self) -> Pyramid:
         """
@@ -235,7 +244,6 @@ class Stitcher:
         WriteError
             The destination cannot be written; what was added is kept.
         """
-        self._release_writer()
         try:
             parts = read_parts(self.work, len(self._canvas.dims), self._added.values())
             if not parts:
@@ -252,7 +260,7 @@ class Stitcher:
                 )
             self._workspace.remove()
         finally:
-            self._release()
+            self._workspace.release()
         return open_dest(self._dest)
 
     def _fitted(self, where: Any, array: Any) -> tuple[Place, Pixels]:
@@ -302,11 +310,13 @@ class Stitcher:
         return pixels
 
     def _check_type(self, dtype: np.dtype[Any]) -> None:
-        """Refuse arrays whose values the result cannot hold; floats may lose digits."""
+        """Refuse arrays whose values the result cannot hold, or that cannot be encoded; floats may lose digits."""
         wanted = self._dtype
         if wanted is not None and not np.can_cast(dtype, wanted, "same_kind" if dtype.kind == "f" else "safe"):
             what = f"an array of {dtype} does not fit dtype={wanted}"
             raise OptionError(what, key="dtype", hint=f"Pass Stitcher(dtype={dtype.name!r}), or convert the array")
+        shape = self._canvas.facts(dtype, self._channels, None).shape
+        choose_layout(self._canvas.dims, shape, wanted or dtype, self._encoding)
 
     def _axes_of(self, ndim: int) -> list[str]:
         """Return the axes of an array that lacks some: c if there is one channel, else leading ones."""
@@ -322,16 +332,10 @@ class Stitcher:
         nodata = self._nodata
         if nodata is None and dtype.kind == "f":
             nodata = float("nan")
+        if nodata is not None and as_pixel(nodata, dtype) is None:
+            what = f"nodata={nodata:g}: no pixel of {dtype} has that value"
+            raise OptionError(what, key="nodata", hint="Choose another, or none: what no window covers is then masked")
         facts = self._canvas.facts(dtype, self._channels, nodata)
         if nodata is None and not cover(parts, facts.shape):
             facts = replace(facts, masked=True)
         return Stitched(facts, parts, self._weights, self._encoding.kind == "labels")
-
-    def _release_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _release(self) -> None:
-        self._release_writer()
-        self._workspace.release()

@@ -15,12 +15,15 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Lock
+from typing import Any
 
-from ndzarr._files import cache_root, explained, replacing, trying
+from ndzarr._files import cache_root, explained, explained_parent, replacing, trying
 from ndzarr._store.destinations import Dest, shown_name
 from ndzarr.errors import ExistsError
 
+RECORDS = ".records"
+"""How the names of files of records end."""
 _ABOUT = "about.json"
 
 
@@ -34,8 +37,8 @@ class Workspace:
     def __init__(self, dest: Dest, about: Mapping[str, Any], resume: bool) -> None:
         """`about` is what runs have in common that may go on with one another, as JSON; `resume` False clears it."""
         self.path = _folder(dest)
-        with explained(self.path):
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with explained_parent(dest if isinstance(dest, Path) else self.path):
+            self.path.mkdir(mode=0o700, exist_ok=True)
         self._held = ExitStack()
         if not self._held.enter_context(trying(self.path.with_name(self.path.name + ".lock"))):
             name = shown_name(dest)
@@ -68,44 +71,44 @@ class Workspace:
         shutil.rmtree(self.path)
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Let another process have it; remove it if nothing was added."""
+        if not any(path.stat().st_size for path in self.path.glob(f"*{RECORDS}")):
+            shutil.rmtree(self.path, ignore_errors=True)
         self._held.close()
 
 
 def _folder(dest: Dest) -> Path:
     if isinstance(dest, Path):
         return dest.with_name(f".{dest.name}.stitch")
+    folder = cache_root() / "stitching"
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(dest.url.encode()).hexdigest()[:16]
-    return cache_root() / "stitching" / f".{dest.name}-{digest}.stitch"
+    return folder / f".{dest.name}-{digest}.stitch"
 
 
 class RecordFile:
-    """A file of this process in a workspace, to which records are appended."""
+    """
+    A file of this process in a workspace, to which records are appended from any thread.
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self.path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}"
+    It is closed after each record, so that processes on other machines see it, too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{RECORDS}"
         self.pid = os.getpid()
-        with explained(self.path):
-            self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by `close`
-        self._at = 0
+        self._lock = Lock()
 
     def append(self, *pieces: bytes | memoryview) -> int:
         """Append a record, whole or not at all; return where it begins."""
-        start = self._at
-        with explained(self.path, "what was added before is kept"):
+        with self._lock, explained(self.path, "what was added before is kept"), open(self.path, "ab", 0) as file:
+            start = file.tell()
             try:
                 for piece in pieces:
                     left = memoryview(piece).cast("B")
-                    self._at += len(left)
                     while left:
-                        left = left[self._file.write(left) :]
+                        left = left[file.write(left) :]
             except BaseException:  # also an interrupt: what follows half a record could not be read
-                self._at = start
-                os.ftruncate(self._file.fileno(), start)
-                self._file.seek(start)
+                file.truncate(start)
                 raise
-        return start
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+            return start

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
 from operator import index
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -60,8 +60,7 @@ AUTO = Sampling()
 """Nearest for labels, anti-aliased means for all else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crop:
+class Crop(NamedTuple):
     """One window of one pyramid, ready to be planned."""
 
     pyramid: Multiscale
@@ -156,7 +155,7 @@ def make_crop(
     extent = y[1] - y[0], x[1] - x[0]
     outer = _clip_leading(dims[:-2], shape[:-2], leading)
     crop = crop_at(pyramid, (y[0], x[0]), extent, n, select(dims[:-2], shape[:-2], leading), sampling, fill)
-    crop = crop if outer is None else replace(crop, outer=outer)
+    crop = crop if outer is None else crop._replace(outer=outer)
     check_memory(crop.bytes, path=pyramid.path, window=window, hint="Use a smaller window or scale")
     return crop
 

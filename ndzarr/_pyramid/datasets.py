@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
 from ndzarr._formats.base import reason
 from ndzarr._formats.labelled import (
+    NODATA,
+    PACKED,
     Candidate,
     Described,
     Packing,
@@ -32,7 +35,7 @@ from ndzarr._formats.labelled import (
     read_labels,
 )
 from ndzarr._formats.options import Options
-from ndzarr._geo.georeference import GRID_MAPPING
+from ndzarr._geo.georeference import GRID_MAPPING, stated_place
 from ndzarr._pyramid.levels import Level
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._pyramid.views import as_view, described_pyramid
@@ -160,7 +163,8 @@ def _levels(tree: Tree, group: str, attributes: Mapping[str, Any]) -> dict[str, 
     """
     Return the levels of each image of a group with `multiscales`, by its name; None if there are none.
 
-    The name is '' for OME-Zarr.  Levels that are groups hold an array of the same name for each image.
+    The name is '' for OME-Zarr.  Levels that are groups hold an array of the same name for each image; the native level
+    of GDAL is an array, too.
     """
     ome = attributes.get("ome", attributes)
     stated = ome.get("multiscales", attributes.get("multiscales")) if isinstance(ome, Mapping) else None
@@ -178,9 +182,9 @@ def _levels(tree: Tree, group: str, attributes: Mapping[str, Any]) -> dict[str, 
         return {"" if images else paths[0]: _by_size(tree, paths)}
     out: dict[str, list[str]] = {}
     for p in paths:
-        for array in tree.arrays:
+        for array in [p] if p in tree.arrays else tree.arrays:
             here, _, name = array.rpartition("/")
-            if here == p and is_image(tree.dims(array), tree.axis_attributes(array)):
+            if array == p or (here == p and is_image(tree.dims(array), tree.axis_attributes(array))):
                 out.setdefault(name, []).append(array)
     return {name: _by_size(tree, found) for name, found in out.items()} or None
 
@@ -208,6 +212,7 @@ def open_image(
     reopen: Callable[[str, int], Pyramid],
     cache_bytes: int,
     stay: str | None = None,
+    beside: Callable[[str], bytes | None] = lambda name: None,
 ) -> Pyramid:
     """
     Open an image of a group.
@@ -222,6 +227,8 @@ def open_image(
         Returns a context that reports what zarr-python raises.
     stay
         Path of the array to open; the one that `options.variable` chooses if None.
+    beside
+        Returns a file of the group, None if there is none.
     """
     try:
         if stay is None:
@@ -242,8 +249,11 @@ def open_image(
         notes: list[str] = []
         with reading():
             coords = _coordinates(tree, path, notes)
-        beside = {} if path == "" else place_attributes([tree.groups[g] for g in reversed(tree.above(path))])
-        image = Described.of(native, {**beside, **array_attributes(native)}, coords)
+        own = array_attributes(native)
+        attributes = {**own, **place_attributes([*(tree.groups[g] for g in reversed(tree.above(path))), own])}
+        if {"X", "Y"} <= coords.keys() and not stated_place(attributes):  # GDAL has the system in a file
+            attributes |= _system_of_pam(beside("pam.aux.xml"), notes)
+        image = Described.of(native, attributes, coords)
         form = f"Zarr v{native.metadata.zarr_format}"
         labels = read_labels(tree.name, image, options, form, _chunks(native), notes)
     except SourceError as error:
@@ -268,11 +278,25 @@ def open_image(
     )
 
 
+def _system_of_pam(xml: bytes | None, notes: list[str]) -> dict[str, Any]:
+    """Return as attributes the reference system that GDAL keeps in a file beside an array."""
+    try:
+        found = None if xml is None else ElementTree.fromstring(xml).findtext("Array/SRS")
+    except ElementTree.ParseError as error:
+        notes.append(f"pam.aux.xml is not XML ({error}), so that its reference system is not known")
+        return {}
+    return {} if found is None else {"proj:wkt2": found}
+
+
 def _packed_alike(name: str, native: Any, level: Any) -> bool:
     """Return True if the values of two arrays are packed, and marked as missing, in the same way."""
-    told = [(node.dtype, array_attributes(node)) for node in (native, level)]
-    one, other = (repr((t, Packing.of(name, t, said), missing_values(said, t))) for t, said in told)  # NaN equals NaN
-    return one == other
+    if native.dtype != level.dtype:
+        return False
+    one, other = array_attributes(native), array_attributes(level)
+    if not other.keys() & {*PACKED, *NODATA} and repr(native.fill_value) == repr(level.fill_value):
+        return True  # GDAL says it of the native level alone
+    first, second = (repr((Packing.of(name, native.dtype, t), missing_values(t, native.dtype))) for t in (one, other))
+    return first == second  # as text, in which NaN equals NaN
 
 
 def _chunks(node: Any) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import html as escaping
 import io
 import os
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL = 192
 """Longest side of the thumbnail in a notebook, in pixels."""
+MOST_PIXELS = 1 << 22
+"""Most pixels of the level that a thumbnail is made of: more would take a noticeable time."""
 
 
 def text_repr(pyramid: Multiscale) -> str:
@@ -68,11 +71,17 @@ def html_repr(pyramid: Multiscale) -> str:
 
 
 def _picture(pyramid: Multiscale) -> str:
-    if pyramid.dims[-2:] != ("y", "x") or 0 in pyramid.shape:
+    if pyramid.dims[-2:] != ("y", "x") or quick_level(pyramid) is None:
         return ""
     from PIL import Image as images
 
     return html_image(images.fromarray(thumbnail(pyramid)))
+
+
+def quick_level(pyramid: Multiscale) -> int | None:
+    """Return the coarsest level that need not be made first; None if it is large, or empty."""
+    k = max(k for k, level in enumerate(pyramid.levels) if getattr(level.array, "made", True))
+    return k if 0 < prod(pyramid.levels[k].shape[-2:]) <= MOST_PIXELS and 0 not in pyramid.shape else None
 
 
 def html_image(picture: Image) -> str:
@@ -84,8 +93,9 @@ def html_image(picture: Image) -> str:
 
 
 def thumbnail(pyramid: Multiscale) -> np.ndarray[Any, Any]:
-    """Return the coarsest level, first frame and plane, as uint8 with axes (y, x, rgb)."""
-    level = len(pyramid.levels) - 1
+    """Return the level `quick_level`, first frame and plane, as uint8 with axes (y, x, rgb)."""
+    level = quick_level(pyramid)
+    assert level is not None
     shape = pyramid.levels[level].shape
     step = max(1, -(-max(shape[-2:]) // THUMBNAIL))
     window: dict[str, Any] = {d: slice(0, 1) for d in pyramid.dims[:-2] if d != "c"}

@@ -51,23 +51,18 @@ def _axis_of(name: str, values: bytes, dtype: str) -> Axis:
     return index_axis(name, np.frombuffer(values, dtype))
 
 
-def _variable(kind: Any, dims: tuple[str, ...], data: Any) -> Any:
-    """Return a variable without the checks and conversions of its constructor."""
-    made = object.__new__(kind)
-    made._dims, made._data, made._attrs, made._encoding = dims, data, None, None
-    return made
-
-
 def centre_axis(name: str, origin: float, step: float, n: int) -> Axis:
     """Return a coordinate of pixel centres, the first of which begins at `origin`; `step` native pixels per pixel."""
     first = int(origin / step)
     if step == int(step) and origin == first * step and 0 <= first <= LONGEST_GRID - n:
-        # Slicing an index costs a fifth of making one.
-        index = _grid(name, step, 1 << (first + n).bit_length()).isel({name: slice(first, first + n)})
-        assert index is not None  # only a scalar would drop it
+        # Slicing an index costs a fifth of making one, and its wrappers by hand a third of what xarray takes for them.
+        index = object.__new__(PandasIndex)
         values = object.__new__(PandasIndexingAdapter)
-        values.array, values._dtype = index.index, _FLOAT
-        return Axis(index, _variable(xarray.IndexVariable, (name,), values))
+        variable = object.__new__(xarray.IndexVariable)
+        index.index = values.array = _grid(name, step, 1 << (first + n).bit_length())[first : first + n]
+        index.dim, index.coord_dtype, values._dtype = name, _FLOAT, _FLOAT
+        variable._dims, variable._data, variable._attrs, variable._encoding = (name,), values, None, None
+        return Axis(index, variable)
     return index_axis(name, (np.arange(n) + 0.5) * step + origin)
 
 
@@ -78,8 +73,8 @@ LONGEST_GRID = 1 << 18
 
 
 @lru_cache(maxsize=16)
-def _grid(name: str, step: float, n: int) -> PandasIndex:
-    return index_axis(name, (np.arange(n) + 0.5) * step).labels
+def _grid(name: str, step: float, n: int) -> pd.Index[Any]:
+    return index_axis(name, (np.arange(n) + 0.5) * step).labels.index
 
 
 @lru_cache(maxsize=256)
@@ -110,7 +105,7 @@ def build_dataset(
     for name, (dims, values) in variables.items():
         parts[name] = made = object.__new__(xarray.Variable)
         made._dims, made._data, made._attrs, made._encoding = dims, values, None, None
-        sizes.update(zip(dims, values.shape, strict=True))
+        sizes.update(zip(dims, values.shape))  # noqa: B905 - they fit; `strict` takes as long as all else here
     return xarray.Dataset._construct_direct(
         parts, {*axes, *coordinates}, dims=sizes, indexes=indexes, encoding=encoding or {}
     )

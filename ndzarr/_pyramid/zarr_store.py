@@ -373,6 +373,7 @@ def _open_labelled(folder: _Folder, cache_bytes: int, options: Options) -> Pyram
         reopen=partial(folder.reopen, options=options),
         cache_bytes=cache_bytes,
         stay=stay,
+        beside=folder.content,
     )
 
 
@@ -413,8 +414,10 @@ def _stored_at(folder: _Folder, path: str) -> Stored:
     """Return an array, Zarr v2 or v3, by its path."""
     files = [f"{path}/{name}".lstrip("/") for name in ("zarr.json", ".zarray")]
     found = folder.documents(files, ("v3", "v2"), optional=True)
-    name = joined(folder.name, path)
-    with interpreting(name):
+    if not found:
+        message = f"{folder.name}: {path!r} is named in the consolidated metadata but missing, so the store is damaged"
+        raise StoreError(message, path=folder.name, hint="Fetch or write the store again")
+    with interpreting(joined(folder.name, path)):
         if "v3" in found:
             return _stored(folder, path, found["v3"], False)
         return _stored_v2(folder, path, found["v2"])

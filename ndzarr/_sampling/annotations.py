@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -216,12 +216,11 @@ class Placed:
         hit &= self.far[0] > x0
         hit &= self.far[1] > y0
         found = hit.nonzero()[0]
-        # take() gathers many times faster than an index does.
-        boxes = self.boxes.take(found, axis=0)
+        boxes = self.boxes.take(found, axis=0)  # take() gathers rows many times faster than an index does
         if len(self.offset) == 1:
-            return found + self.offset[0], np.zeros(len(found), np.intp), boxes
-        frame = self.frame.take(found)
-        return found + self.offset.take(frame), frame, boxes
+            return found + self.offset, np.zeros(len(found), np.intp), boxes
+        frame = self.frame[found]
+        return found + self.offset[frame], frame, boxes
 
 
 def place_annotations(parts: Sequence[tuple[slice, np.ndarray[Any, Any], np.ndarray[Any, Any] | None]]) -> Placed:
@@ -451,8 +450,7 @@ class Lookup:
         return GEOMETRY if named is None else named
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Found:
+class Found(NamedTuple):
     """Annotations of a sample."""
 
     columns: dict[str, np.ndarray[Any, Any]]
@@ -509,14 +507,14 @@ def find_annotations(
     if height != y1 - y0:
         columns[1::2] /= (y1 - y0) / height
     found = {
-        "annot_id": table.annot_id.take(rows),
-        "category_id": table.category_id.take(rows),
-        "track_id": table.track_id.take(rows),
+        "annot_id": table.annot_id[rows],
+        "category_id": table.category_id[rows],
+        "track_id": table.track_id[rows],
         "frame": frame,
         "bbox": _clipped(boxes, scene.n) if lookup.clip else boxes,
     }
     for name, column in table.further.items():
-        found[name] = column.take(rows)
+        found[name] = column[rows]
     if lookup.crowd == "ignore" and table.crowd is not None:
         found["ignore"] = ignored(table, rows)
     return Found(found, records, scene)

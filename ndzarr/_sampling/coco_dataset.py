@@ -84,6 +84,14 @@ def tag_of(coco: Any) -> str:
     return coco.tag or "the dataset"
 
 
+def file_of(coco: Any) -> str | None:
+    """Return the path of the file that a dataset was read from; None if it was made of a dictionary, or converted."""
+    path, default = os.path.abspath(coco.fpath), "data.kwcoco.json"
+    # kwcoco calls dictionaries so, too, and tags what it has read by the name, or by "".
+    read = os.path.basename(path) != default or coco.tag in (default, "")
+    return path if read and os.path.isfile(path) else None
+
+
 def refuse_repeated_ids(coco: Any) -> None:
     """Check that there are ids: kwcoco keeps the last of several dictionaries, and only warns."""
     index = coco.index
@@ -407,6 +415,11 @@ class CocoSource:
         if clock is not None and clock.seconds is None:
             clock.seconds = pyramid.times or ()
         return pyramid
+
+    def opened(self, asset: Asset) -> Pyramid | None:
+        """Return the pyramid of an asset if it is local, and open or transcoded already; else None."""
+        ready = self.library.opened(_request(asset)) is not None
+        return self.open_asset(asset) if ready else None
 
     def open_together(self, frames: Iterable[Frame]) -> None:
         """Open the URLs among the assets of frames, several at a time, if they are not open."""

@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil, floor, prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -54,8 +54,7 @@ class Positions:
     """Place of those among all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A crop, and where it lands in the sample."""
 
     place: tuple[int | slice, ...]
@@ -65,8 +64,7 @@ class Piece:
     """Transform of the crop, where it is rotated or sheared against the sample."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleRequest:
+class SampleRequest(NamedTuple):
     """One sample before it is read, with its files opened."""
 
     scene: Scene
@@ -115,7 +113,8 @@ class SampleRequest:
 
 def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     """Open the files of a scene, and find what to read of them."""
-    frames, opened = scene.frames, dict[Asset, Pyramid]()
+    frames = scene.frames
+    opened: dict[Asset, Pyramid] = {}
     if source.remote:
         source.open_together(frames)
 
@@ -133,7 +132,7 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
     if found.absent or not found.wanted:
         wider = tuple(map(source.with_labels, frames))
         if wider != frames:
-            return compose(replace(scene, frames=wider), source)
+            return compose(scene._replace(frames=wider), source)
         _check_channels(frames, found, source)
     files = []
     for run in found.runs:
@@ -146,7 +145,8 @@ def compose(scene: Scene, source: SampleSource) -> SampleRequest:
         [n] = lengths((along.read,))
         number *= n
 
-    pieces, alike = [], dict[Any, tuple[Crop, Warp | None]]()
+    pieces: list[Piece] = []
+    alike: dict[Any, tuple[Crop, Warp | None]] = {}
     dtype = files[0][2].dtype if files else np.dtype(np.uint8)
     planes, padded, exact = 0, False, True
     for k, run in enumerate(found.runs):
@@ -393,7 +393,11 @@ def _chosen(dim: str, wanted: Any, length: int, times: Sequence[float] | None = 
 # Reading.
 
 
-def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) -> list[tuple[Array, Mask]]:
+def read(
+    requests: Sequence[SampleRequest],
+    out: Sequence[Array] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> list[tuple[Array, Mask]]:
     """
     Read samples, planned together.
 
@@ -401,6 +405,8 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
     ----------
     out
         Where the pixels of each go, of its `shape` and `dtype`; made if left out.
+    meanwhile
+        What may be done while other threads decode.
 
     Returns
     -------
@@ -415,7 +421,7 @@ def read(requests: Sequence[SampleRequest], out: Sequence[Array] | None = None) 
         image = np.empty(r.shape, r.dtype)
         array = crop.pyramid.levels[crop.region.level].array
         plan = ReadPlan((array,), ((0, (*crop.leading, y, x)),), (shape,))
-        execute(plan, [image[r.pieces[0].place].reshape(shape)], crop.pyramid.cache)
+        execute(plan, [image[r.pieces[0].place].reshape(shape)], crop.pyramid.cache, meanwhile=meanwhile)
         return [(image, None)]
     places = [None] * len(requests) if out is None else out
     images = [_canvas(r, place) for r, place in zip(requests, places, strict=True)]

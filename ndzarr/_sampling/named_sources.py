@@ -147,6 +147,13 @@ class NamedSource:
         """Return the pyramid of an asset of a frame."""
         return self._labels[asset.path] if asset.kind == "labels" else self.open(self._keys[id(asset)])
 
+    def opened(self, asset: Asset) -> Pyramid | None:
+        """Return the pyramid of an asset if it is local, and open or transcoded already; else None."""
+        source = self.sources[self._keys[id(asset)]]
+        if isinstance(source, Pyramid):
+            return None if is_url(source.path) else source
+        return self.library.opened(as_source_request(source))
+
     def open_together(self, frames: Iterable[Frame]) -> None:
         """Open the URLs among frames, several at a time, if they are not open."""
         paths = [frame.assets[0].path for frame in frames if frame.gid not in self._opened]

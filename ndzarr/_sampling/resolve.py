@@ -128,7 +128,7 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     gids = target.gids or (dataset.video_frames(target.vidid) if target.vidid is not None else (gid,))
     if gid not in gids:
         raise TargetError(f"aid={target.aid!r} is an annotation of image {gid!r}, not of {list(gids)!r}", key="aid")
-    target = target if target.vidid is not None else replace(target, gids=gids)
+    target = target if target.vidid is not None else target._replace(gids=gids)
     if target.y is not None or target.x is not None:
         return target
     sized = isinstance(target.window_dims, tuple) or None not in target.size
@@ -141,8 +141,7 @@ def _with_annotation(target: Target, dataset: Lookups) -> Target:
     if target.video:
         box = warp_boxes(dataset.frame(gid).to_video, box)[0]
     x, y, width, height = box.tolist()
-    return replace(
-        target,
+    return target._replace(
         centre=(y + height / 2, x + width / 2) if target.centre == (None, None) else target.centre,
         size=(height, width) if target.size == (None, None) else target.size,
     )
@@ -228,8 +227,7 @@ def _following(target: Target, frames: Sequence[Frame], source: SampleSource) ->
         moved.append(replace(frame, to_video=scale_offset((1, 1), shift) @ frame.to_video))
     if target.y is None and target.x is None:
         (x, y), (width, height) = path[0].tolist(), np.max(shown, axis=0)[2:].tolist()
-        target = replace(
-            target,
+        target = target._replace(
             centre=(y, x) if target.centre == (None, None) else target.centre,
             size=(height, width) if target.size == (None, None) else target.size,
         )
@@ -278,7 +276,7 @@ def _window_from_bounds(target: Target, frames: Sequence[Frame], source: SampleS
             hint="Give a window in pixels",
         )
     y, x = covering_pixels(place, *target.bounds)
-    return replace(target, y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
+    return target._replace(y=y, x=x, centre=(None, None), size=(None, None), window_dims=None)
 
 
 def _georeference(target: Target, frames: Sequence[Frame], source: SampleSource) -> Georeference | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from ndzarr._sampling.protocols import Lookups, SampleSource
 from ndzarr._sampling.resolve import resolve, resolved_target
 from ndzarr._sampling.scene import Scene, frame_ids, time_coordinate
 from ndzarr._sampling.target import Target, merged, parse
+from ndzarr._store import core
 from ndzarr.errors import TargetError
 
 
@@ -36,13 +38,15 @@ def load_sample(
     source: SampleSource, target: Mapping[str, Any] | None, keys: Mapping[str, Any], lookup: Lookup
 ) -> xarray.Dataset:
     """Load one window; see `CocoSampler.load_sample`."""
+    core.expect()
     given = merged(target, keys)
     parsed = parse(given)
     if parsed.native is not None:
         return load_native(source, given, {}, lookup)  # type: ignore[return-value]
     request = compose(resolve(parsed, source), source)
-    [(image, mask)] = read([request]) if not parsed.lazy else [read_lazily(request)]
-    return to_dataset(context_of(source, given, parsed, request.scene, lookup), labels_of(request), image, mask)
+    context = cache(lambda: context_of(source, given, parsed, request.scene, lookup))
+    [(image, mask)] = [read_lazily(request)] if parsed.lazy else read([request], meanwhile=context)
+    return to_dataset(context(), labels_of(request), image, mask)
 
 
 def load_native(

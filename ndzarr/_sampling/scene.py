@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -85,8 +85,7 @@ class Frame:
         return first.clock.seconds[first.position] if first.position < len(first.clock.seconds) else None  # type: ignore[operator,index]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scene:
+class Scene(NamedTuple):
     """Frames, and a window in the space that is sampled: a target with everything filled in that needs no file."""
 
     frames: tuple[Frame, ...]
@@ -128,7 +127,7 @@ class Scene:
     def of_asset(self, frame: Frame, asset: Asset, n: tuple[int, int], channels: tuple[str, ...]) -> Scene:
         """Return the same window of one asset of one frame alone, at another size."""
         alone = replace(frame, assets=(asset,))
-        return replace(self, frames=(alone,), n=n, channels=tuple([("*", name) for name in channels]))
+        return self._replace(frames=(alone,), n=n, channels=tuple([("*", name) for name in channels]))
 
 
 def dates(times: Sequence[np.datetime64 | None]) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, isnan
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -355,8 +355,7 @@ NOTE = "note_"
 """Keys that begin so are notes too: columns of one's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A window asked for, as far as it can be known without the dataset."""
 
     gids: tuple[Any, ...] | None = None

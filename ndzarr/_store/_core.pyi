@@ -10,3 +10,6 @@ def cut(axes: int, windows: Buffer, arrays: Buffer, shards: Buffer, /) -> tuple[
 def blend(
     out: Buffer, type: int, covered: Buffer, pixels: list[Buffer], weights: list[Buffer], table: Buffer, /
 ) -> None: ...
+def encode(
+    chunks: Buffer, wanted: Buffer, cname: str, level: int, shuffle: int, item: int, crc: bool, /
+) -> list[bytes | None]: ...

@@ -170,6 +170,9 @@ class Fetched(Decoded, Protocol):
 class Tables(Protocol):
     """What is known of where chunks are: shard indexes, tables of tiles."""
 
+    def known(self, key: Hashable) -> Any:
+        """Return what `look` does if it is fetched already, else None."""
+
     def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
         """Return what `parse` made of the bytes of `source`; None if they are not fetched yet, which is then done."""
 
@@ -546,6 +549,7 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
     if metadata.get("node_type") != "array":
         found = metadata.get("node_type")
         raise StoreError(f"{path}: expected the metadata of a Zarr array, found {found!r}", path=path)
+    metadata = complete_array(metadata)
     grid = metadata["chunk_grid"]
     if grid["name"] != "regular":
         return f"chunk grid {grid['name']!r}"
@@ -562,7 +566,7 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
     if prod(shape) >= 1 << 63:
         raise StoreError(f"{path}: shape={shape} is that of no image", path=path, key="shape", hint=_DAMAGED)
     outer = _lengths(path, "chunk_shape", grid["configuration"]["chunk_shape"], 1, len(shape))
-    codecs = [_named(c) for c in complete_codecs(metadata.get("codecs"))]
+    codecs = [_named(c) for c in metadata["codecs"]]
     per_shard: tuple[int, ...] | None = None
     chunks, index = outer, IndexLayout(1)
     if [c["name"] for c in codecs] == ["sharding_indexed"]:
@@ -603,12 +607,21 @@ def parse_array(path: str, metadata: Mapping[str, Any], sealed: bool = False) ->
 _OF_BYTES = ("gzip", "zstd", "blosc", "crc32c")
 
 
-def complete_codecs(codecs: Any) -> list[Any]:
+def complete_array(node: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the codecs of an array of Zarr v3 with the one that makes bytes of pixels, which GDAL before 3.11 leaves out.
+    Return the metadata of an array of Zarr v3 with what GDAL leaves out, though the specification wants it.
 
-    GDAL then writes little-endian pixels.
+    Before 3.11 that is the codec that makes bytes of pixels, which are little-endian; since 3.13 it is the fill value
+    of arrays without nodata.
     """
+    whole = {**node, "codecs": _complete_codecs(node.get("codecs"))}
+    if node.get("fill_value", 0) is None:
+        kind = str(node.get("data_type"))
+        whole["fill_value"] = [0, 0] if kind.startswith("complex") else False if kind == "bool" else 0
+    return whole
+
+
+def _complete_codecs(codecs: Any) -> list[Any]:
     found = [] if codecs is None else list(codecs)
     names = [_named(c)["name"] for c in found]
     first = next((k for k, name in enumerate(names) if name != "transpose"), len(names))

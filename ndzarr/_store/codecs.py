@@ -31,6 +31,7 @@ import imagecodecs
 import numcodecs.zstd
 import numpy as np
 
+from ndzarr._store import core
 from ndzarr._store.core import KINDS, ChunkFormat
 from ndzarr.errors import DamagedError
 
@@ -183,6 +184,33 @@ class ChunkCodec:
         """Return a chunk (..., y, x, 3) or (..., y, x) with the axes of a JPEG."""
         shape = stored.shape[-2:] if self.order is None else stored.shape[-3:]
         return stored.reshape(-1).reshape(shape)  # through one axis: imagecodecs refuses numpy's strides of axes of 1
+
+    def split(self, strip: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """
+        Return the chunks of a strip (..., y, x) side by side along x as an array (chunk, ..., y, x).
+
+        Each is in memory as it is stored. Those beyond a border are filled with copies of the last pixels: nobody reads
+        them, they cost least, and they leave no edge in a JPEG.
+        """
+        number = -(-strip.shape[-1] // self.shape[-1])
+        whole = (*self.shape[:-1], number * self.shape[-1])
+        if strip.shape != whole:
+            strip = np.pad(strip, [(0, n - have) for n, have in zip(whole, strip.shape, strict=True)], mode="edge")
+        chunks = np.moveaxis(strip.reshape(*self.shape[:-1], number, self.shape[-1]), -2, 0)
+        stored = np.empty((number, *self.stored_shape), self.dtype)
+        out = stored if self.order is None else stored.transpose(0, *(np.argsort(self.order) + 1))
+        for plane in np.ndindex(self.shape[:-2]):  # all at once, numpy would copy interleaved channels pixel by pixel
+            out[:, *plane] = chunks[:, *plane]
+        return out
+
+    def encode_all(self, chunks: np.ndarray[Any, Any], wanted: Sequence[bool]) -> list[bytes | None]:
+        """Encode the chunks that are wanted of what `split` returns."""
+        if self.compressor == "blosc" and not self.delta and not self.swapped:
+            stored = chunks if self.order is None else chunks.transpose(0, *(k + 1 for k in self.order))
+            found = core.encode(stored, wanted, self.cname, self.level, self.shuffle, self.crc)
+            if found is not None:
+                return found
+        return [self.encode(chunk) if want else None for chunk, want in zip(chunks, wanted, strict=True)]
 
     def encode(self, chunk: np.ndarray[Any, Any]) -> bytes:
         """Encode a chunk of `shape`; any strides."""

@@ -28,7 +28,7 @@ import ctypes
 import os
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -36,7 +36,7 @@ from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ PREDICTORS = ("none", "horizontal", "floating")
 
 _FUNCTIONS = {
     "crc32c": ("crc32c_value",),
-    "blosc": ("blosc_decompress_ctx",),
+    "blosc": ("blosc_decompress_ctx", "blosc_compress_ctx"),
     "zstd": ("ZSTD_createDCtx", "ZSTD_decompressDCtx", "ZSTD_initDStream", "ZSTD_decompressStream"),
     "libdeflate": ("libdeflate_alloc_decompressor", "libdeflate_zlib_decompress"),
     "libtiff": (
@@ -165,8 +165,7 @@ class ChunkFormat:
         return array("q", [*map(int, head), *[1] * more, *self.shape, *[0] * more, *strides]).tobytes()
 
 
-@dataclass(frozen=True, slots=True)
-class FlatPlan:
+class FlatPlan(NamedTuple):
     """
     Chunks to decode, and where their parts go: what `decode` does.
 
@@ -192,13 +191,14 @@ class FlatPlan:
     parts: Table
     """(part, 1 + 3 * axes): window, start in the chunk, start in the window, and size, in pixels along each axis."""
 
-    def decode(self, threads: int | None = None) -> list[int]:
+    def decode(self, threads: int | None = None, meanwhile: Callable[[], object] | None = None) -> list[int]:
         """
         Decode all chunks; return the numbers of those that the core could not decode, in ascending order.
 
         Those are damaged, or only the Python way can decode them; what their parts contain is undefined. At most
-        `threads` threads take part, by default as many as there are CPUs. Raise `ValueError` if the tables do not fit
-        one another, `KeyboardInterrupt` if the user stops it.
+        `threads` threads take part, by default as many as there are CPUs. This one first calls `meanwhile`, once the
+        others have begun. Raise `ValueError` if the tables do not fit one another, `KeyboardInterrupt` if the user
+        stops it, and whatever `meanwhile` raises.
         """
         core = _module()
         assert core is not None, "ChunkFormat.known is False"
@@ -208,7 +208,7 @@ class FlatPlan:
         most = available_cpus() if threads is None else threads
         wanted = min(most, number, 1 + size // THREAD_BYTES)
         found: list[int] = core.decode(
-            self.axes, formats, self.steps, list(self.outputs), self.chunks, self.parts, wanted
+            self.axes, formats, self.steps, list(self.outputs), self.chunks, self.parts, wanted, meanwhile
         )
         return found
 
@@ -228,6 +228,13 @@ def cut(axes: int, windows: Sequence[int], arrays: Sequence[int], shards: Sequen
     assert core is not None, "ChunkFormat.known is False"
     found: tuple[bytes, bytes] = core.cut(axes, array("q", windows), array("q", arrays), array("q", shards))
     return found
+
+
+def expect() -> None:
+    """Wake a thread of the core for a plan that is about to be made, if the last one had use for it."""
+    core = _module()
+    if core is not None:
+        core.expect()
 
 
 _BLENDED = [np.dtype(code) for code in ("u1", "i1", "u2", "i2", "f4", "f8", "V1", "V2", "V4", "V8")]
@@ -272,6 +279,28 @@ def blend(
     rows = ((*start, _BLENDED.index(own.dtype)) for start, own in zip(starts, pixels, strict=True))
     table = array("q", [n for row in rows for n in row])
     core.blend(out, _BLENDED.index(out.dtype), covered, list(pixels), list(weights), table)
+
+
+SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
+"""Filters of Blosc, by their numbers in blosc.h."""
+
+
+def encode(
+    chunks: np.ndarray[Any, Any], wanted: Sequence[bool], cname: str, level: int, shuffle: str, crc: bool
+) -> list[bytes | None] | None:
+    """
+    Compress chunks with Blosc, outside Python's lock; return the bytes of each that is wanted.
+
+    Return None if the core cannot do it.  `chunks` is C-contiguous, its first axis that of the chunks.  With `crc`, a
+    crc32c follows the bytes.
+    """
+    core = _module() if enabled else None
+    if core is None or not (_bind("blosc") and _bind("crc32c")):
+        return None
+    found: list[bytes | None] = core.encode(
+        chunks.view(np.uint8), bytes(wanted), cname, level, SHUFFLES.index(shuffle), chunks.itemsize, crc
+    )
+    return found
 
 
 def is_built() -> bool:

@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import pairwise
 from math import prod
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,21 @@ from ndzarr.errors import DamagedError
 FEW_FILES = 32
 """Open files that no limit forbids."""
 
+BLOCK_BYTES = 4 << 20
+"""Windows of a large plan are parts of blocks of this size, for which numpy asks for huge pages. Whoever keeps a window
+keeps its block."""
+
+KEPT_BLOCKS = 64
+"""Blocks that are used again once all their windows are gone: to clear new memory takes a third of a plan's time."""
+
+_blocks: deque[np.ndarray[Any, Any]] = deque(maxlen=KEPT_BLOCKS)
+"""Blocks in use or not; if there are more, the oldest are left to their windows."""
+_UNUSED = 2
+"""References to a block that has no windows: a variable, and the argument that counts them."""
+
+ALIGNED = 64
+"""Windows begin on a multiple of this in their block."""
+
 TABLED = 64
 """Parts per array from which on numpy plans faster than lists do."""
 
@@ -57,21 +73,21 @@ def execute(
     out: Sequence[np.ndarray[Any, Any]] | None = None,
     cache: ChunkCache | None = None,
     threads: int | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[np.ndarray[Any, Any]]:
     """
     Read all windows of a plan into `out` (arrays or views of the plan's shapes; new ones by default).
 
     `cache` holds decoded chunks between calls. At most `threads` threads decode, by default as many as there are CPUs.
+    `meanwhile` may be called, while other threads decode.
     Damaged stores that can be made again are (`ChunkArray.repair`, `RemoteArray.repair`), once per call.
     """
     if out is None:
-        check_memory(plan.wanted_bytes, hint="Ask for smaller windows, or for fewer at a time")
-        arrays: Any = plan.arrays
-        out = [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+        out = _new_outputs(plan)
     tried: list[object] = []
     while True:
         try:
-            return _execute(plan, out, cache, threads)
+            return _execute(plan, out, cache, threads, meanwhile)
         except DamagedError as error:
             stored = (a for a in plan.arrays if isinstance(a, ChunkArray | RemoteArray))
             repair = next((a.repair for a in stored if a.holds(error.path)), None)
@@ -81,14 +97,53 @@ def execute(
             repair(error)
 
 
+def _new_outputs(plan: ReadPlan) -> list[np.ndarray[Any, Any]]:
+    """Return uninitialised arrays for the windows of a plan: parts of blocks, if together they are large."""
+    arrays: Any = plan.arrays
+    left = plan.wanted_bytes
+    check_memory(left, hint="Ask for smaller windows, or for fewer at a time")
+    if left < BLOCK_BYTES:
+        return [np.empty(shape, arrays[a].dtype) for (a, _), shape in zip(plan.windows, plan.shapes, strict=True)]
+    out, blocks, used = [], [_take_block()], 0
+    for (a, _), shape in zip(plan.windows, plan.shapes, strict=True):
+        size = prod(shape) * arrays[a].dtype.itemsize
+        if size > BLOCK_BYTES // 2:
+            out.append(np.empty(shape, arrays[a].dtype))
+            continue
+        if used + size > BLOCK_BYTES:
+            blocks.append(_take_block())
+            used = 0
+        out.append(blocks[-1][used : used + size].view(arrays[a].dtype).reshape(shape))
+        used += -(-size // ALIGNED) * ALIGNED
+    _blocks.extendleft(blocks)
+    return out
+
+
+def _take_block() -> np.ndarray[Any, Any]:
+    """Return a block that no window is part of any more, or a new one."""
+    for _ in range(len(_blocks)):
+        try:
+            block = _blocks.pop()  # so that no other thread takes it
+        except IndexError:
+            break
+        if getrefcount(block) == _UNUSED:
+            return block
+        _blocks.appendleft(block)
+    return np.empty(BLOCK_BYTES, np.uint8)
+
+
 def _execute(
-    plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], cache: ChunkCache | None, threads: int | None
+    plan: ReadPlan,
+    out: Sequence[np.ndarray[Any, Any]],
+    cache: ChunkCache | None,
+    threads: int | None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> list[np.ndarray[Any, Any]]:
     arrays: Any = plan.arrays
-    if cache is None and core.enabled and any(_is_for_core(array) for array in arrays):
+    if cache is None and core.enabled and arrays:
         mine = [_is_for_core(arrays[a]) and out[i].dtype == arrays[a].dtype for i, (a, _) in enumerate(plan.windows)]
         if all(mine) and _few_files(plan):
-            _decode_by_core(plan, out, threads)
+            _decode_by_core(plan, out, threads, meanwhile)
             return list(out)
         if all(mine) and len(plan.windows) > 1:
             middle = len(plan.windows) // 2
@@ -139,11 +194,16 @@ def _few_files(plan: ReadPlan) -> bool:
     return touched <= open_files_limit(4, 4096)
 
 
-def _decode_by_core(plan: ReadPlan, out: Sequence[np.ndarray[Any, Any]], threads: int | None) -> None:
+def _decode_by_core(
+    plan: ReadPlan,
+    out: Sequence[np.ndarray[Any, Any]],
+    threads: int | None,
+    meanwhile: Callable[[], object] | None,
+) -> None:
     """Decode with the compiled core; what it reports, decode the Python way, which says what is wrong."""
     arrays: Any = plan.arrays
     flat, held = flatten(plan, out)
-    left = flat.decode(threads)
+    left = flat.decode(threads, meanwhile)
     for array in arrays:
         array.check()
     for k in left:

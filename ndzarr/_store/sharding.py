@@ -341,17 +341,22 @@ class ShardWriter:
         """Close the file as it is."""
         self._file.close()
 
-    def add(self, chunk: Sequence[int], encoded: bytes | None) -> bool:
-        """Append a chunk at a position within the shard, None if it is all fill value; return True for the last."""
-        if encoded is not None:
-            self._file.write(encoded)
-            k = 0
-            for i, n in zip(chunk, self._shape, strict=True):
-                k = k * n + i
-            self._index[k] = self._offset, len(encoded)
-            self._ends[k] = encoded[-_CRC_BYTES:]
-            self._offset += len(encoded)
-        self._left -= 1
+    def add(self, first: Sequence[int], *encoded: bytes | None) -> bool:
+        """
+        Append chunks side by side along the last axis, from a position within the shard on; return True for the last.
+
+        None stands for a chunk that is all fill value.
+        """
+        start = 0
+        for i, n in zip(first, self._shape, strict=True):
+            start = start * n + i
+        for k, chunk in enumerate(encoded, start):
+            if chunk is not None:
+                self._index[k] = self._offset, len(chunk)
+                self._ends[k] = chunk[-_CRC_BYTES:]
+                self._offset += len(chunk)
+        self._file.write(b"".join(chunk for chunk in encoded if chunk is not None))
+        self._left -= len(encoded)
         return self._left == 0
 
     def expect_fewer(self, number: int) -> bool:

@@ -34,10 +34,13 @@ from ndzarr._store.read import execute
 from ndzarr._store.sharding import ShardWriter
 from ndzarr.errors import SourceError
 
-Encoded: TypeAlias = list[tuple[Position, bytes | None]]
+Encoded: TypeAlias = list[tuple[Position, list[bytes | None]]]
+"""Chunks side by side along x, in one shard: the position of the first, and their bytes, None for fill value."""
 
 CHUNKS_PER_TASK = 16
 """Enough for a task to be worth its overhead, few enough to keep all threads busy."""
+TASKS_AHEAD = 8
+"""Tasks that encoders have to do while the next rows are read and halved, besides 4 for each."""
 
 
 class Rest(Protocol):
@@ -69,7 +72,7 @@ class PyramidWriter:
         of the next level.  `written` is called with each shard file that is complete.
         """
         workers = workers or available_cpus()
-        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers, "encode")
+        self._queue = OrderedQueue[tuple[LevelWriter, Encoded]](workers, 4 * workers + TASKS_AHEAD, "encode")
         self._chain: list[LevelWriter] = []
         following = rest
         rows = slice(0, levels[0].shape[-2]) if rows is None else rows
@@ -127,14 +130,14 @@ class PyramidWriter:
         _store(self._queue.finish())
         self._first.check_complete()
 
-    def submit(self, level: LevelWriter, chunks: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
+    def submit(self, level: LevelWriter, runs: list[Position], start: Position, rows: np.ndarray[Any, Any]) -> None:
         """Queue chunks of a level for encoding; append earlier ones that are encoded to their shards."""
-        _store(self._queue.submit(level.encode, chunks, start, rows))
+        _store(self._queue.submit(level.encode, runs, start, rows))
 
 
 def _store(results: Iterable[tuple[LevelWriter, Encoded]]) -> None:
-    for level, chunks in results:
-        for position, encoded in chunks:
+    for level, runs in results:
+        for position, encoded in runs:
             level.store(position, encoded)
 
 
@@ -210,40 +213,38 @@ class LevelWriter:
             self._rows[block] = done + take, rest, [veil[..., take:, :]] if rest and veil is not None else []
 
     def _write_rows(self, block: Position, top: int, band: np.ndarray[Any, Any]) -> None:
-        chunks = self._level.layout.chunks
-        start = (*block, top, 0)
+        chunks, start = self._level.layout.chunks, (*block, top, 0)
         *lead, ys, xs = [range(a // c, -(-(a + n) // c)) for a, n, c in zip(start, band.shape, chunks, strict=True)]
         # Row by row, so that the order in a shard does not depend on how many rows came together.
-        positions = [(*at, y, x) for y in ys for at in product(*lead) for x in xs]
-        for i in range(0, len(positions), CHUNKS_PER_TASK):
-            self._writer.submit(self, positions[i : i + CHUNKS_PER_TASK], start, band)
+        length = min(self._level.layout.per_shard[-1], len(xs))
+        runs = [(*at, y, x) for y in ys for at in product(*lead) for x in xs[::length]]
+        step = max(1, CHUNKS_PER_TASK // length)
+        for i in range(0, len(runs), step):
+            self._writer.submit(self, runs[i : i + step], start, band)
 
-    def encode(
-        self, positions: list[Position], start: Position, band: np.ndarray[Any, Any]
-    ) -> tuple[LevelWriter, Encoded]:
-        """Encode the chunks at `positions` of a band that begins at pixel `start`; None for those of fill value."""
-        codec, fill = self._level.layout.codec, self._level.fill
+    def encode(self, runs: list[Position], start: Position, band: np.ndarray[Any, Any]) -> tuple[LevelWriter, Encoded]:
+        """Encode runs of chunks, each in a row of a shard and from a position on, of a band that begins at `start`."""
+        layout, fill = self._level.layout, self._level.fill
+        codec = layout.codec
+        lengths = (*codec.shape[:-1], codec.shape[-1] * layout.per_shard[-1])
         out: Encoded = []
-        for position in positions:
-            cut = tuple(slice(k * c - s, k * c - s + c) for k, c, s in zip(position, codec.shape, start, strict=True))
-            chunk = band[cut]
-            if chunk.shape != codec.shape:
-                # Pixels beyond the border are never read; repeated ones cost least, and leave no edge in a JPEG.
-                beyond = [(0, n - have) for n, have in zip(codec.shape, chunk.shape, strict=True)]
-                chunk = np.pad(chunk, beyond, mode="edge")
-            out.append((position, None if is_blank(chunk, fill) else codec.encode(chunk)))
+        for position in runs:
+            first = [k * c - s for k, c, s in zip(position, codec.shape, start, strict=True)]
+            strip = band[tuple(slice(a, a + n) for a, n in zip(first, lengths, strict=True))]
+            chunks = codec.split(strip)
+            out.append((position, codec.encode_all(chunks, [not is_blank(chunk, fill) for chunk in chunks])))
         return self, out
 
-    def store(self, position: Position, encoded: bytes | None) -> None:
-        """Append an encoded chunk to its shard."""
+    def store(self, position: Position, encoded: list[bytes | None]) -> None:
+        """Append a run of encoded chunks to its shard."""
         per_shard = self._level.layout.per_shard
         shard = tuple(k // n for k, n in zip(position, per_shard, strict=True))
         file = self._shards.get(shard)
         if file is None:
             path = self._folder.joinpath("c", *map(str, shard))
             file = self._shards[shard] = ShardWriter(path, per_shard, self._expected(shard))
-        self._left -= 1
-        if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), encoded):
+        self._left -= len(encoded)
+        if file.add(tuple(k % n for k, n in zip(position, per_shard, strict=True)), *encoded):
             self._finish(shard)
 
     def _finish(self, shard: Position) -> None:

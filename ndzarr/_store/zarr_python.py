@@ -33,7 +33,7 @@ from ndzarr._indexing.plan import check_memory
 from ndzarr._remote.stores import RemoteStore
 from ndzarr._remote.urls import joined
 from ndzarr._store.archive import ArchiveFile, ArchiveObject
-from ndzarr._store.arrays import LONGEST, MOST_AXES, complete_codecs
+from ndzarr._store.arrays import LONGEST, MOST_AXES, complete_array
 from ndzarr._store.codecs import JPEG, blosc_size, zstd_size
 from ndzarr._store.metadata import parse_json
 from ndzarr._validation import shortened
@@ -129,11 +129,21 @@ class _Guard(WrapperStore[Any]):
             node = parse_json(found.to_bytes(), self._name, key)
             if not key.endswith(".zattrs"):
                 check_names(node, self._name)
-            if isinstance(node, dict) and node.get("node_type") == "array":
-                whole = {**node, "codecs": complete_codecs(node.get("codecs"))}
-                if whole != node:
-                    return prototype.buffer.from_bytes(json.dumps(whole).encode())  # type: ignore[no-any-return]
+            if (whole := _complete(node)) != node:
+                return prototype.buffer.from_bytes(json.dumps(whole).encode())  # type: ignore[no-any-return]
         return found
+
+
+def _complete(node: Any) -> Any:
+    """Return the metadata of an array, or of a group and the arrays consolidated in it, with what GDAL leaves out."""
+    if not isinstance(node, Mapping):
+        return node
+    if node.get("node_type") == "array":
+        return complete_array(node)
+    inner = node.get("consolidated_metadata")
+    if not isinstance(inner, Mapping) or not isinstance(nodes := inner.get("metadata"), Mapping):
+        return node
+    return {**node, "consolidated_metadata": {**inner, "metadata": {k: _complete(v) for k, v in nodes.items()}}}
 
 
 class RemoteZarrStore(Store):

@@ -15,16 +15,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr._files import cache_root
+from ndzarr._indexing.affine import IDENTITY
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Lookup
-from ndzarr._sampling.coco_dataset import CocoSource
+from ndzarr._sampling.coco_dataset import CocoSource, file_of
 from ndzarr._sampling.compose import compose
 from ndzarr._sampling.named_sources import NamedSource
 from ndzarr._sampling.resolve import resolve
 from ndzarr._sampling.sample import load_sample
 from ndzarr._sampling.scene import Frame, Scene
 from ndzarr._sampling.target import parse
-from ndzarr._viewer.render import Channel, display_channels
+from ndzarr._viewer.render import Channel, Display, display_channels, rendered, rendered_labels
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Source: TypeAlias = CocoSource | NamedSource
@@ -78,6 +79,13 @@ class Item:
     def size(self) -> tuple[int, int]:
         """(height, width) in native pixels of the image, or of the space of the video."""
         return self.scene(Position()).space
+
+    def stated_size(self, t: int) -> tuple[int, int] | None:
+        """(height, width) of a frame as the dataset states it, which opens no file."""
+        if "vidid" in self.target:
+            return self.source.dataset.video_size(self.gids[t])
+        size = self.frame(t).size
+        return None if size is None else size[::-1]
 
     @cached_property
     def _sampled(self) -> tuple[dict[str, int], tuple[str, ...], np.dtype[Any]]:
@@ -141,8 +149,20 @@ class Item:
             "kind": self.kind,
             "dtype": str(self._sampled[2]),
             "pixelSize": None if size is None else str(size),
+            "georeference": self._georeference(),
             "channels": [channel.as_json() for channel in self.channels],
         }
+
+    def _georeference(self) -> dict[str, Any] | None:
+        """Return the reference system and the transform of native pixels, if rows and columns run along its axes."""
+        found = None
+        if self.pyramid is not None:
+            found = self.pyramid.georeference
+        elif self.source.covered_size(self.gids[0]) is not None:
+            frame = self.frame(0)
+            if "gid" in self.target or np.array_equal(frame.to_video, IDENTITY):
+                found = self.source.open_asset(frame.assets[0]).georeference
+        return {"crs": found.crs.name, "transform": found.transform} if found is not None and found.upright else None
 
     # Targets, and what they load.
 
@@ -181,6 +201,12 @@ class Item:
         shape = pixels.shape[-2:]
         return pixels.reshape(-1, *shape), None if valid is None else np.asarray(valid.reshape(-1, *shape).any(axis=0))
 
+    def rendered(self, pixels: Array, valid: Array | None, displays: Sequence[Display]) -> Array:
+        """Return a picture of what `read` returns, one channel for each of `displays`; see `render.rendered`."""
+        if self.kind == "labels":
+            return rendered_labels(pixels, valid, {} if self.pyramid is None else self.pyramid.attrs)
+        return rendered(pixels, valid, displays)
+
     def tile(
         self, k: int, row: int, column: int, at: Position, channels: Sequence[int]
     ) -> tuple[Array, Array | None] | None:
@@ -205,12 +231,12 @@ class Item:
 
 def opening(source: Source) -> str:
     """Return the Python expression that opens a dataset; `sampler` for one that is in memory only."""
-    path = getattr(source.dset, "fpath", None)
-    if path is None or not os.path.isfile(path):
+    path = file_of(source.dset)
+    if path is None:
         return "sampler"
     root = source.library.root
     workdir = "" if root == cache_root() else f", workdir={str(root)!r}"
-    return f"ndzarr.CocoSampler({os.path.abspath(path)!r}{workdir})"
+    return f"ndzarr.CocoSampler({path!r}{workdir})"
 
 
 def _text(value: Any) -> str:
@@ -224,14 +250,21 @@ def _text(value: Any) -> str:
 def items_of(source: Source) -> Iterator[Item]:
     """Yield the videos of a dataset, and its images that are in none; or the named sources."""
     if isinstance(source, NamedSource):
-        for key in source.sources:
-            yield Item(source, {"key": key}, os.path.basename(str(key)) or str(key))
+        yield from (item_of(source, key) for key in source.sources)
         return
     index = source.dset.index
-    for vidid, video in index.videos.items():
-        if index.vidid_to_gids[vidid]:
-            yield Item(source, {"vidid": vidid}, str(video.get("name", f"video {vidid}")))
-    for gid, image in index.imgs.items():
-        if image.get("video_id") not in index.videos:
-            name = image.get("name") or os.path.basename(image.get("file_name") or "") or f"image {gid}"
-            yield Item(source, {"gid": gid}, str(name))
+    yield from (item_of(source, gids[0]) for gids in index.vidid_to_gids.values() if gids)
+    yield from (item_of(source, gid) for gid, image in index.imgs.items() if image.get("video_id") not in index.videos)
+
+
+def item_of(source: Source, gid: Any) -> Item:
+    """Return the video of an image of a dataset, or the image if it is in none; or a named source."""
+    if isinstance(source, NamedSource):
+        return Item(source, {"key": gid}, os.path.basename(str(gid)) or str(gid))
+    index = source.dset.index
+    image = index.imgs[gid]
+    vidid = image.get("video_id")
+    if vidid in index.videos:
+        return Item(source, {"vidid": vidid}, str(index.videos[vidid].get("name", f"video {vidid}")))
+    name = image.get("name") or os.path.basename(image.get("file_name") or "") or f"image {gid}"
+    return Item(source, {"gid": gid}, str(name))

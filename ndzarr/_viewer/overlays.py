@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ndzarr._sampling.detections import image_size_of
 from ndzarr._sampling.sample import context_of
 from ndzarr._sampling.segmentations import labelled_points, shape_of, understood
 from ndzarr._sampling.target import parse
-from ndzarr._viewer.items import Interval, Item, Position, Source
+from ndzarr._viewer.items import Interval, Item, Position, Source, item_of
 from ndzarr._viewer.render import CLASSES, class_colors
 from ndzarr.targets.table import TargetsLike, as_table
 from ndzarr.targets.windows import window_columns
@@ -87,6 +87,16 @@ class TargetWindows:
         self.columns = window_columns(table, source)
         self.kinds = table["kind"].astype(str).to_numpy() if "kind" in table else np.full(len(table), "target")
         """'positive', 'negative', 'ignored', or 'target' where the table does not say."""
+
+    def places(self) -> Iterator[tuple[Item, Position]]:
+        """Yield each image that has windows, and of each video the first frame that a row asks for."""
+        seen = set()
+        for gid in self.columns.gids:
+            item = item_of(self.source, gid)
+            name = next(iter(item.target.items()))
+            if name not in seen:
+                seen.add(name)
+                yield item, Position(item.gids.index(gid))
 
     def of(self, item: Item, at: Position, y: Interval, x: Interval) -> dict[str, Any]:
         """Return the windows of a frame that touch a window: number by kind, and the first `MOST` of them."""

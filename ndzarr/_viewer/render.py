@@ -151,6 +151,12 @@ def class_colors() -> Array:
     return colors
 
 
+def rgb(digits: str) -> tuple[int, int, int]:
+    """Return red, green and blue of six hexadecimal digits."""
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
+
+
 def png(picture: Array) -> bytes:
     """Return a picture as PNG, by the options that encode fastest: run lengths of differences along x."""
     codec = imagecodecs.PNG

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from ndzarr._sampling.named_sources import Named, NamedSource
 from ndzarr._viewer.items import Item, Position, Source, items_of
 from ndzarr._viewer.overlays import TargetWindows, annotations_of, categories_of
-from ndzarr._viewer.render import Display, png, rendered, rendered_labels
+from ndzarr._viewer.render import Display, png, rgb
 from ndzarr.errors import NdzarrError, OptionError, TargetError
 from ndzarr.targets.table import TargetsLike
 
@@ -232,10 +232,7 @@ def _tile(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Quer
     if found is None:
         raise BadRequestError("there is no such tile")
     pixels, valid = found
-    attrs = {} if item.pyramid is None else item.pyramid.attrs
-    labels = item.kind == "labels"
-    picture = rendered_labels(pixels, valid, attrs) if labels else rendered(pixels, valid, displays)
-    return "image/png", png(picture)
+    return "image/png", png(item.rendered(pixels, valid, displays))
 
 
 def _annotations(viewer: Viewer, item: Item, at: Position, rest: list[int], query: Query) -> tuple[str, bytes]:
@@ -307,9 +304,7 @@ def _displays(text: str, channels: int) -> list[Display]:
         if found is None or int(found[1]) >= channels:
             raise BadRequestError("show is not a list of channel, low, high, colour")
         try:
-            out.append(
-                Display(int(found[1]), float(found[2]), float(found[3]), cast(Any, tuple(bytes.fromhex(found[4]))))
-            )
+            out.append(Display(int(found[1]), float(found[2]), float(found[3]), rgb(found[4])))
         except ValueError:  # 1.2.3
             raise BadRequestError("low and high are not numbers") from None
     if len({show.channel for show in out}) < len(out):

@@ -199,7 +199,8 @@ def _in_place(path: str, how: dict[str, Any]) -> dict[str, Any]:
     try:
         pyramid = open_in_place(path, **how)
     except StoreError as error:
-        return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
+        told = str(error).removeprefix(f"{os.path.realpath(path)}: ").removesuffix(f". {error.hint}")
+        return {"in_place": f"no: {told}; samplers transcode it, as ndzarr transcode does"}
     why, array = why_inefficient(pyramid), pyramid.levels[0].array
     return {
         "levels": [list(level.shape) for level in pyramid.levels],
@@ -326,7 +327,8 @@ def _told(source: dict[str, Any]) -> list[tuple[str, Any]]:
     state = f" ({source['state']})" if "state" in source else ""
     rows: list[tuple[str, Any]] = [("source", f"{source['path']}{state}")] if "path" in source else []
     skip = {"name", "path", "size", "mtime_ns", "inode", "digest", "key", "state"}
-    rows += [(k, v) for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)]
+    plain = {k: v for k, v in source.items() if k not in skip and isinstance(v, str | int | float | bool)}
+    rows += [(k, f"{v:.6g} frames/s" if k == "rate" else v) for k, v in plain.items()]
     for series in source.get("series", ()):
         size = ", ".join(f"{axis}: {n}" for axis, n in zip(series["axes"], series["shape"], strict=True))
         rows.append(("series", f"{series['number']} {series['name']!r}  {size}  {series['dtype']}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,11 +37,12 @@ Examples:
     ndzarr view scene.tif --beside heat.zarr
   Show a dataset with its annotations, and the windows of a table over its images:
     ndzarr view data.kwcoco.json --targets windows.parquet
+    ndzarr view windows.parquet
   Show what is on another machine; then open the address that is printed:
     ssh -L 8800:localhost:8800 host ndzarr view scene.zarr --port 8800 --no-browser
 """
 )
-@click.argument("paths", metavar="STORE|IMAGE...|DATASET", nargs=-1, required=True)
+@click.argument("paths", metavar="STORE|IMAGE...|DATASET|TABLE", nargs=-1, required=True)
 @click.option("--beside", metavar="STORE|IMAGE", help="Show it beside the first image, such as a prediction.")
 @click.option(
     "--targets", metavar="TABLE|grid:SIZE|positives[:SIZE]",
@@ -67,7 +69,8 @@ def command(
     Show images, annotations and targets on a page in the browser.
 
     The page is served on this machine's loopback address until Ctrl-C, and only to those who know its address. Files
-    that are not efficiently tiled are transcoded first.
+    that are not efficiently tiled are transcoded first. TABLE is a Parquet file of windows that sampler.targets chose:
+    it says which dataset they are of.
     """
     options: dict[str, Any] = {"port": port, "browser": browser}
     with plain_warnings():
@@ -110,18 +113,27 @@ def _sampler(
         return sampler
     from ndzarr.coco_sampler import CocoSampler
 
-    tables = [path for path in paths if os.path.splitext(path)[1].lower() in READERS and not path.endswith(".json")]
-    if tables:
-        hint = "Name its dataset, and draw the table with --targets"
-        raise OptionError(f"{tables[0]} is a table of windows, not of images", path=tables[0], hint=hint)
     if len(paths) > 1:
         other = next(path for path in paths if not _is_image(path))
-        hint = "Show one dataset"
+        hint = "Show one dataset or table"
         raise OptionError(f"{other} is not an image, so it cannot be shown with others", path=other, hint=hint)
+    [path] = paths
+    if targets is None and Path(path).suffix.lower() in READERS and not path.endswith(".json"):
+        path, targets = _dataset_of(path), path
     table = None if targets is None else read_windows(targets)
-    dataset = CocoSampler(paths[0], workdir, allow=allow)
+    dataset = CocoSampler(path, workdir, allow=allow)
     if targets is not None:
         options["targets"] = choose_windows(dataset, targets, space) if table is None else table
+    return dataset
+
+
+def _dataset_of(path: str) -> str:
+    """Return the file of the dataset that a table of windows names."""
+    table = read_windows(path)
+    dataset = None if table is None else table.attrs.get("dataset")
+    if not isinstance(dataset, str):
+        hint = f"Name the dataset: ndzarr view DATASET --targets {path}"
+        raise OptionError(f"{path}: a table that does not say which dataset its windows are of", path=path, hint=hint)
     return dataset
 
 

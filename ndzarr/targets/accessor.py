@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ndzarr._sampling.coco_dataset import file_of
 from ndzarr.targets import (
     balance,
     grid,
@@ -60,6 +61,13 @@ class Targets:
 
     def __repr__(self) -> str:
         return f"<targets of {self.source!r}>"
+
+    def _named(self, table: pandas.DataFrame) -> pandas.DataFrame:
+        """Return a table that says which file its dataset is in; Parquet keeps it."""
+        path = file_of(self.source.dset)
+        if path is not None:
+            table.attrs["dataset"] = path
+        return table
 
     def grid(
         self,
@@ -148,7 +156,7 @@ class Targets:
         table = grid.grid_table(
             self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage, crowd
         )
-        return valid.with_data(self.source, table, valid_only, mask)
+        return self._named(valid.with_data(self.source, table, valid_only, mask))
 
     def positives(
         self,
@@ -222,7 +230,7 @@ class Targets:
         spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
         sizes = WindowSizes(self.source, spaces, resolution)
         table = positives.positives(self._context, sizes, placement, *classes, crowd, per_class, per_image, seed)
-        return valid.with_data(self.source, table, valid_only, mask)
+        return self._named(valid.with_data(self.source, table, valid_only, mask))
 
     def negatives(
         self,
@@ -284,7 +292,7 @@ class Targets:
         def draw(count: int, rng: np.random.Generator) -> pandas.DataFrame:
             return negatives.negatives(self._context, count, window_dims, sizes, limit, time_dims, avoid, rng)
 
-        return valid.drawn_with_data(self.source, n, draw, valid_only, mask, seed)
+        return self._named(valid.drawn_with_data(self.source, n, draw, valid_only, mask, seed))
 
     def tracks(
         self,
@@ -350,7 +358,7 @@ class Targets:
         placement = positives.Placement(window_dims, context, 0.0, time_dims, borders)
         sizes = WindowSizes(self.source, self._context.spaces("video", ids), resolution)
         classes = classes_of_interest, negative_classes
-        return tracks.tracks(self._context, sizes, placement, time_overlap, follow, *classes, crowd)
+        return self._named(tracks.tracks(self._context, sizes, placement, time_overlap, follow, *classes, crowd))
 
     def query(self, expression: str, space: str = "image") -> list[Any]:
         """
@@ -676,7 +684,8 @@ class Targets:
         TargetError
             No image has such a window.
         """
-        return valid.observed(self.source, n, window_dims, resolution, min_fraction, channels, mask, seed, progress)
+        table = valid.observed(self.source, n, window_dims, resolution, min_fraction, channels, mask, seed, progress)
+        return self._named(table)
 
     def split(
         self,

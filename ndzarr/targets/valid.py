@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -328,7 +328,7 @@ def observe(source: SampleSource, gid: Any, video: bool, what: Observable) -> Ma
     request = compose(scene, source)
     if what.good is not None and any(p.crop.pyramid.kind != "labels" for p in request.pieces):
         # A mean of codes is not a code: native pixels are read.
-        request = compose(replace(scene, sampling=Sampling("nearest", False)), source)
+        request = compose(scene._replace(sampling=Sampling("nearest", False)), source)
     real = _real(request, what)
     if what.shown is not None:
         y, x = (np.arange(n) + 0.5 for n in (height // factor, width // factor))

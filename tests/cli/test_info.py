@@ -70,7 +70,9 @@ def test_where_and_when_is_told(run, folder):
         for _ in range(11):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), "u1"), "rgb24")))
         out.mux(stream.encode())
-    assert "times       0 to 1 s" in run("info", "a.mp4").out
+    told = run("info", "a.mp4").out
+    assert "times       0 to 1 s\n" in told
+    assert "rate        10 frames/s\n" in told
 
 
 def test_a_source_that_was_changed_or_is_gone_is_told(run, folder, picture):

@@ -73,12 +73,30 @@ def test_a_dataset_is_shown_with_the_windows_of_a_table_or_a_grid(served, folder
     assert served("d.json", "--targets", "grid:100", "--workdir", "w")["windows"] == {"negative": 12}
 
 
+def test_a_table_in_parquet_knows_its_dataset(served, folder, picture, monkeypatch):
+    picture("a.png")
+    image = {"id": 1, "file_name": "a.png", "width": 400, "height": 300}
+    (folder / "data.kwcoco.json").write_text(json.dumps({"images": [image], "annotations": [], "categories": []}))
+    table = ndzarr.CocoSampler("data.kwcoco.json", "w").targets.grid((100, 100))
+    table[table.cx < 200].to_parquet("t.parquet")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    found = served("../t.parquet", "--workdir", "../w")
+    assert [item["name"] for item in found["items"]] == ["a.png"]
+    assert found["windows"] == {"negative": 6}
+    in_memory = ndzarr.CocoSampler({"images": [image]}, image_root="..")  # as if it were in ./data.kwcoco.json
+    monkeypatch.chdir("..")
+    assert not in_memory.targets.grid((100, 100)).attrs
+
+
 def test_what_cannot_be_shown_together_is_an_error(run, folder, picture):
     picture("a.png")
     assert "--targets" in run("view", "a.png", "--targets", "grid:10", code=1).err
-    assert "draw the table with --targets" in run("view", "t.csv", code=1).err
-    assert "draw the table with --targets" in run("view", "a.png", "t.parquet", code=1).err
-    assert "Show one dataset" in run("view", "a.png", "d.json", code=1).err
+    (folder / "t.csv").write_text("gid,cx,cy,width,height\n1,50,50,20,20\n")
+    assert "ndzarr view DATASET --targets t.csv" in run("view", "t.csv", code=1).err
+    assert "Show one dataset or table" in run("view", "a.png", "t.parquet", code=1).err
+    assert "no such table" in run("view", "t.parquet", code=1).err
+    assert "Show one dataset or table" in run("view", "a.png", "d.json", code=1).err
     assert "missing.zarr" in run("view", "missing.zarr", code=1).err
 
 

@@ -8,6 +8,7 @@ transcodes it; a store that is refused has to give an advice, and `advised` is w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -400,7 +401,7 @@ def gdal3(folder: Path) -> Truth:
 @store("raster of three bands", "GDAL, format 2", "rasterio")
 def gdal_bands(folder: Path) -> Truth:
     path = _gdal(folder, RGB, FORMAT="ZARR_V2", COMPRESS="ZSTD", INTERLEAVE="BAND", SINGLE_ARRAY="YES")
-    return Truth(path, RGB, "cyx", {"epsg": None})  # GDAL 3.10 writes no reference system with several bands
+    return Truth(path, RGB, "cyx", PLACED)
 
 
 @store("raster without compression", "GDAL 3.10, format 3", "rasterio")
@@ -418,15 +419,33 @@ def gdal_overviews(folder: Path) -> Truth:
     for k, name in enumerate(("dem", "ovr_2x/dem", "ovr_4x/dem")):
         pixels = np.ascontiguousarray(HEIGHTS[:: 2**k, :: 2**k])
         made = group.create_array(name, data=pixels, chunks=(16, 16), dimension_names=["Y", "X"], fill_value=-9999)
-        made.attrs.update({"_CRS": {"url": f"http://www.opengis.net/def/crs/EPSG/0/{CODE}"}})
-        made.attrs["spatial:transform"] = [10.0 * 2**k, 0.0, 300000.0, 0.0, -10.0 * 2**k, 7000000.0]
+        if k == 0:
+            made.attrs["proj:code"] = f"EPSG:{CODE}"
+            made.attrs["spatial:transform"] = [10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0]
     layout = [
         {"asset": "dem"},
-        {"asset": "ovr_2x/dem", "derived_from": "dem"},
-        {"asset": "ovr_4x/dem", "derived_from": "dem"},
+        {"asset": "ovr_2x", "derived_from": "dem"},
+        {"asset": "ovr_4x", "derived_from": "ovr_2x"},
     ]
     group.attrs["multiscales"] = {"layout": layout}
     return Truth(folder / "a.zarr", HEIGHTS, "yx", {**PLACED, "nodata": -9999}, levels=3)
+
+
+@store("raster without nodata", "by hand, as GDAL 3.13", "pyproj")
+def gdal_null(folder: Path) -> Truth:
+    import pyproj
+    import zarr
+
+    group = zarr.open_group(folder / "a.zarr", mode="w")
+    group.create_array("rgb", data=RGB, chunks=(1, 16, 16), dimension_names=["Band", "Y", "X"])
+    for name, values in (("X", X), ("Y", Y)):
+        group.create_array(name, data=values, dimension_names=[name])
+    wkt = pyproj.CRS(CODE).to_wkt()
+    (folder / "a.zarr" / "pam.aux.xml").write_text(f"<PAMDataset><Array><SRS>{wkt}</SRS></Array></PAMDataset>")
+    zarr.consolidate_metadata(group.store)
+    for file in (folder / "a.zarr").rglob("zarr.json"):
+        file.write_text(re.sub(r'"fill_value": ?0(\.0)?', '"fill_value": null', file.read_text()))
+    return Truth(folder / "a.zarr", RGB, "cyx", {**PLACED, "nodata": None})
 
 
 @store("GeoZarr (multiscales of groups)", "by hand, as the zarr-conventions")
@@ -466,7 +485,7 @@ def eopf(folder: Path) -> Truth:
     for path, data in reflectance.items():
         for band in data:
             root[f"{path.strip('/')}/{band}"].attrs.update({k: v for k, v in packed.items() if k != "dtype"})
-    root.attrs["stac_discovery"] = {"properties": {"proj:epsg": CODE}}
+    root.attrs.update({"proj:code": "EPSG:4326", "stac_discovery": {"properties": {"proj:epsg": 4326}}})
     zarr.consolidate_metadata(folder / "a.zarr")
     chosen = "measurements/reflectance/r10m/b02"
     want = xr.open_zarr(folder / "a.zarr" / "measurements/reflectance/r10m", chunks=None, consolidated=False)[

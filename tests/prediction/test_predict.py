@@ -1,6 +1,7 @@
 """A model is run over whole images, and one store comes back."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 import ndzarr
 from helpers.arrays import photo
 from helpers.errors import raises
-from ndzarr.errors import ExistsError, OptionError, TargetError
+from ndzarr.errors import ExistsError, MissingError, OptionError, TargetError
 
 
 def darkness(images):
@@ -149,29 +150,67 @@ def test_what_another_model_or_other_windows_gave_is_never_taken_up(sampler, ori
     assert os.listdir(tmp_path) == ["out.zarr"]
 
 
+def test_threads_give_the_same_bits(sampler, tmp_path):
+    options = {"window": (24, 24), "overlap": 4, "batch_size": 2}
+    stores = [
+        sampler.predict(darkness, tmp_path / f"{scheduler}.zarr", scheduler=scheduler, workers=4, **options)
+        for scheduler in ("threads", None)
+    ]
+    assert stores[0].read().tobytes() == stores[1].read().tobytes()
+
+
 @pytest.mark.slow
-def test_workers_give_the_same_bits(sampler, tmp_path):
+def test_workers_give_the_same_bits_though_one_is_killed(sampler, tmp_path):
     distributed = pytest.importorskip("distributed")
     rng = np.random.default_rng(0).normal(size=(128, 96)).astype("f4")
+    killed, own = str(tmp_path / "killed"), os.getpid()
 
     def model(images):
+        if os.getpid() != own and images[0, 0, 0, 0] % 2:  # some window, once
+            try:
+                os.close(os.open(killed, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+            except FileExistsError:
+                pass
         return images.mean(axis=1) * rng
 
-    stores = [sampler.predict(model, tmp_path / "here.zarr", window=(128, 96))]
+    options = {"window": (128, 96), "batch_size": 2}
+    stores = [sampler.predict(model, tmp_path / "here.zarr", **options)]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
-        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", window=(128, 96), scheduler=client))
+        stores.append(sampler.predict(model, tmp_path / "cluster.zarr", scheduler=client, **options))
+    assert os.path.exists(killed)
     assert stores[0].read().tobytes() == stores[1].read().tobytes()
 
 
-def test_a_model_that_gives_too_little_is_an_error(sampler, tmp_path):
-    with raises(OptionError, key="model"):
-        sampler.predict(lambda images: images[:0], tmp_path / "out.zarr")
-    with raises(OptionError, key="channels"):
-        sampler.predict(darkness, tmp_path / "out.zarr", channels=["a", "b"])
+@pytest.mark.parametrize(
+    ("model", "options", "error", "key"),
+    [
+        (lambda images: images[:0], {}, OptionError, "model"),
+        (lambda images: None, {}, OptionError, "model"),
+        (lambda images: images.mean(axis=(1, 2, 3)), {}, OptionError, "model"),
+        (lambda images: images[..., :0, :0], {}, OptionError, "model"),
+        (lambda images: images[..., :77], {}, OptionError, "model"),
+        (lambda images: [None] * len(images), {}, OptionError, "model"),
+        (lambda images: images * 1j, {}, OptionError, "array"),
+        (darkness, {"channels": ["a", "b"]}, OptionError, "channels"),
+        (np.asarray, {"channels": ["a", "b", "a"]}, OptionError, "channels"),
+        (darkness, {"pad": 8}, OptionError, "pad"),
+        (darkness, {"overlap": 128}, TargetError, "overlap"),
+        (darkness, {"window": (0, 9)}, TargetError, "window_dims[0]"),
+        (darkness, {"preset": "jpeg"}, OptionError, "preset"),
+        (darkness, {"weights": np.zeros}, OptionError, "weights"),
+        (lambda images: [{"boxes": []} for _ in images], {}, OptionError, "format"),
+    ],
+)
+def test_what_cannot_become_a_result_is_an_error_and_leaves_nothing(sampler, tmp_path, model, options, error, key):
+    with raises(error, key=key):
+        sampler.predict(model, tmp_path / "out.zarr", **{"window": (128, 128), "overlap": 0, **options})
     assert not os.listdir(tmp_path)
+    with raises(MissingError, path=tmp_path / "no" / "out.zarr"):
+        sampler.predict(darkness, tmp_path / "no" / "out.zarr")
 
 
 def bright(images):
@@ -205,7 +244,7 @@ def test_a_detector_sees_all_images_of_a_dataset_and_goes_on_after_a_failure(tmp
     dest = tmp_path / "found.json"
     with pytest.raises(RuntimeError, match="no more"):
         sampler.predict(failing(bright, 6), dest, **options)
-    [kept] = (tmp_path / ".found.json.stitch").glob("*.jsonl")
+    [kept] = (tmp_path / ".found.json.stitch").glob("*.records")
     os.truncate(kept, kept.stat().st_size - 9)  # as a kill leaves the last window
     with raises(ExistsError, key="model"):
         sampler.predict(lambda images: [{"boxes": np.empty((0, 4))} for _ in images], dest, **options)

@@ -203,7 +203,7 @@ def test_a_killed_run_goes_on_where_it_was(image, tmp_path):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), image.path, str(dest)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not dest.exists()
-    file = next((tmp_path / ".out.zarr.stitch").glob("*.parts"))
+    file = next((tmp_path / ".out.zarr.stitch").glob("*.records"))
     os.truncate(file, file.stat().st_size - 7)  # the last window was not complete
     with ndzarr.Stitcher(image, dest) as stitcher:
         assert [window(0, 30 * k, 90, 60) in stitcher for k in range(3)] == [True, True, False]
@@ -225,10 +225,13 @@ def test_an_error_keeps_what_was_added(image, tmp_path):
 
 
 def test_another_image_does_not_take_up_what_was_added(image, tmp_path):
-    with pytest.raises(RuntimeError), ndzarr.Stitcher(image, tmp_path / "out.zarr"):
-        raise RuntimeError
-    with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False"):
-        ndzarr.Stitcher(image, tmp_path / "out.zarr", scale=0.5)
+    stitcher = ndzarr.Stitcher(image, tmp_path / "out.zarr", run="a")
+    stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), "u1"))
+    stitcher.__exit__(RuntimeError, RuntimeError(), None)
+    for key, options in (("scale", {"scale": 0.5}), ("run", {"run": "b"}), ("kind", {"kind": "labels"})):
+        with raises(ExistsError, path=tmp_path / ".out.zarr.stitch", hint="resume=False") as caught:
+            ndzarr.Stitcher(image, tmp_path / "out.zarr", **{"run": "a", **options})
+        assert key in str(caught.value)
 
 
 def test_one_process_stitches_a_destination_at_a_time(image, tmp_path):
@@ -268,6 +271,15 @@ def test_windows_between_pixels_of_the_result_lie_where_they_are(image, tmp_path
     assert np.median(off) < (2.5 if kind == "labels" else 1e-4)
     with raises(WindowError, key="x", hint="scale=0.4"), ndzarr.Stitcher(image, tmp_path / "b.zarr", scale=1 / 3) as s:
         s.add(window(1, 0, 29, 30), np.zeros((10, 12)))
+
+
+@pytest.mark.parametrize("nodata", [-1, 256, np.nan, 0.5])
+def test_nodata_that_no_pixel_has_is_an_error_and_keeps_what_was_added(image, tmp_path, nodata):
+    with raises(OptionError, key="nodata"), ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=nodata) as stitcher:
+        stitcher.add(window(0, 0, 9, 9), np.zeros((9, 9), "u1"))
+    with ndzarr.Stitcher(image, tmp_path / "out.zarr", nodata=7) as stitcher:
+        assert len(stitcher) == 1
+    assert ndzarr.open(tmp_path / "out.zarr").read()[0, 8:10, 8].tolist() == [0, 7]
 
 
 def test_nothing_added_is_an_error(image, tmp_path):

@@ -256,6 +256,29 @@ def test_chunks_in_memory_are_decoded_as_those_in_files():
     assert same(out[1], pixels[20:30, 30:40])
 
 
+@built
+@given(codec=codecs(), width=st.integers(1, 30), wanted=st.lists(st.booleans(), min_size=30, max_size=30))
+@examples(60)
+def test_chunks_side_by_side_are_encoded_to_the_bytes_of_the_python_way(codec, width, wanted):
+    strip = random_array((*codec.shape[:-1], width), codec.dtype)
+    chunks = codec.split(strip)
+    found = codec.encode_all(chunks, wanted[: len(chunks)])
+    assert len(found) == -(-width // codec.shape[-1])
+    for chunk, want, encoded in zip(chunks, wanted, found, strict=False):
+        assert encoded == (codec.encode(chunk) if want else None)
+    joined = np.concatenate(list(chunks), -1)[..., :width]
+    assert same(joined, strip)
+
+
+@built
+def test_chunks_that_cannot_be_encoded_are_refused():
+    chunks = np.zeros((2, 8), "u2")
+    assert core.encode(chunks, [True, True], "lz4", 5, "shuffle", True) is not None
+    for wanted, cname in (([True] * 3, "lz4"), ([], "lz4"), ([True] * 2, "lz5")):
+        with pytest.raises(ValueError):  # noqa: PT011
+            core.encode(chunks, wanted, cname, 5, "shuffle", True)
+
+
 @st.composite
 def overlapping(draw):
     """An output's shape and type, arrays that lie in it with their weights, and whether their pixels are classes."""
@@ -365,6 +388,30 @@ for window, found in zip(windows, pyramid.read_many(windows)):
     subprocess.run(command, env=environment(), timeout=60, check=True)
 
 
+def test_windows_of_large_plans_share_memory_and_keep_their_pixels(store):
+    array, path = store
+    pyramid = ndzarr.open(path)
+    kept, wrong = [], []
+
+    def read(seed):
+        for y, x in np.random.default_rng(seed).integers(0, 1800, (4, 2)).tolist():
+            windows = [{"y": slice(y + k, y + k + 700), "x": slice(x, x + 701)} for k in range(12)]
+            for k, found in enumerate(pyramid.read_many(windows)):
+                want = array[:, windows[k]["y"], windows[k]["x"]]
+                if k == seed % 12:
+                    kept.append((found, want))
+                wrong.extend([k] * (not same(found, want)))
+
+    read(0)
+    threads = [threading.Thread(target=read, args=(k,)) for k in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert all(same(*pair) for pair in kept)
+
+
 @built
 def test_32_threads_may_read_at_once(store):
     array, path = store
@@ -375,6 +422,7 @@ def test_32_threads_may_read_at_once(store):
         rng = np.random.default_rng(seed)
         for y, x in rng.integers(0, 2000, (6, 2)).tolist():
             window = {"y": slice(y, y + 500), "x": slice(x, x + 500)}
+            core.expect()
             if not same(pyramid.read(**window), array[:, window["y"], window["x"]]):
                 wrong.append(window)
 
@@ -408,15 +456,31 @@ def test_an_interrupt_is_noticed_between_chunks(threads):
 
 
 @built
+def test_what_is_done_meanwhile_may_decode_and_may_fail(store):
+    array, path = store
+    pyramid = ndzarr.open(path)
+    found = []
+    plan = pyramid.plan([{}])
+    [whole] = execute(plan, meanwhile=lambda: found.append(pyramid.read(y=slice(0, 700))))
+    assert same(whole, array)
+    assert same(found[0], array[:, :700])
+    with pytest.raises(ZeroDivisionError):
+        execute(plan, meanwhile=lambda: 1 / 0)
+    assert same(execute(plan)[0], array)
+
+
+@built
 def test_a_forked_child_makes_threads_of_its_own(store):
     script = """
 import os, sys
 import numpy as np
 import ndzarr
+from ndzarr._store import core
 pyramid = ndzarr.open(sys.argv[1])
 before = pyramid.read()
 child = os.fork()
 if not child:
+    core.expect()
     os._exit(0 if np.array_equal(pyramid.read(), before) else 1)
 assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(pyramid.read(), before)

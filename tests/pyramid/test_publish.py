@@ -43,10 +43,10 @@ def test_a_source_that_fails_leaves_nothing(tmp_path, number, error):
 
 
 def test_an_encoder_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def fail(self, chunk):
+    def fail(self, chunks, wanted):
         raise RuntimeError("no codec today")
 
-    monkeypatch.setattr("ndzarr._store.codecs.ChunkCodec.encode", fail)
+    monkeypatch.setattr("ndzarr._store.codecs.ChunkCodec.encode_all", fail)
     with pytest.raises(RuntimeError, match="no codec today"):
         make(tmp_path, random_array((1, 300, 300), "u1"))
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,13 @@
 """Pictures show the pixels, annotations, windows and chunks that were asked for."""
 
+import base64
+import io
+import re
+
 import av
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from pyproj import CRS
 
@@ -102,6 +107,55 @@ def test_a_plan_draws_the_chunks_that_it_reads_and_notebooks_show_all_of_it(samp
     assert "chunks" in plan._repr_html_()
     sample, batch = sampler.load_sample(gid=1), sampler.load_batch([{"gid": 1}, {"gid": 2}])
     assert all("data:image/png" in one._repr_html_() for one in (sample.ndzarr, batch.ndzarr))
+
+
+def pictures_in(html):
+    """The pictures of an element of a page."""
+    found = re.findall(r"<img [^>]*src='data:image/png;base64,([^']+)'>", html)
+    return [Image.open(io.BytesIO(base64.b64decode(png))) for png in found]
+
+
+def test_a_plan_of_very_many_chunks_and_windows_is_drawn_small(sampler):
+    pyramid = ndzarr.transcode(np.zeros((1024, 1024), "u1"), sampler.workdir / "q.zarr", chunks={"y": 8, "x": 8})
+    plan = pyramid.plan([{"y": slice(y, y + 8), "x": slice(0, 1024)} for y in range(0, 1024, 8)] * 9)
+    assert (len(plan), len(plan.reads)) == (1152, 128 * 128)
+    html = plan._repr_html_()
+    assert html.count("fill-opacity") == 64 * 64
+    assert len(html) < 500_000
+
+
+def test_a_notebook_shows_the_images_of_a_sampler_that_are_quick_to_read_and_names_all(sampler, tmp_path):
+    Image.new("RGB", (300, 200), (200, 30, 30)).save(tmp_path / "<a>.png")
+    tifffile.imwrite(tmp_path / "b.tif", np.full((700, 900), 7, "u2"), tile=(256, 256))
+    named = ndzarr.Sampler({name: tmp_path / name for name in ("<a>.png", "b.tif")}, tmp_path / "work")
+    html = named._repr_html_()
+    assert not pictures_in(html)  # it transcodes nothing
+    assert "&lt;a&gt;.png" in html
+    assert "2 sources" in html
+    assert not (tmp_path / "work").exists()
+    named.prepare()
+    [red] = pictures_in(named._repr_html_())
+    assert color_of(red) == {(200, 30, 30)}
+    named.open("b.tif").read(y=slice(0, 1))
+    assert [p.size for p in pictures_in(named._repr_html_())] == [(150, 100), (225, 175)]
+    [clip] = pictures_in(sampler._repr_html_())
+    assert clip.size == (60, 40)
+
+
+def test_a_notebook_shows_a_table_over_the_images_it_comes_from(sampler, tmp_path):
+    table = sampler.targets.grid((20, 20))
+    shown = ndzarr.viz.Overview(sampler, table)
+    assert repr(shown) == "<14 negative, 4 positive in 3 images>"
+    html = shown._repr_html_()
+    assert "v: 5 negative, 1 positive" in html
+    [picture] = pictures_in(html)
+    assert {(45, 212, 191), (248, 113, 113)} <= color_of(picture)
+    of_video = ndzarr.viz.Overview(sampler, [{"vidid": 1, "cx": 30, "cy": 20, "width": 10, "height": 10}])
+    assert (250, 204, 21) in color_of(pictures_in(of_video._repr_html_())[0])
+    unread = ndzarr.CocoSampler(sampler.dset, tmp_path)  # nothing is transcoded: windows stand on a blank
+    [blank] = pictures_in(ndzarr.viz.Overview(unread, table)._repr_html_())
+    assert blank.size == (60, 40)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_reference_system_is_shown_by_its_name():

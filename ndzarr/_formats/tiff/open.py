@@ -64,16 +64,14 @@ class TiffSource(Source):
         return pixels[(*(slice(None),) * c, region[c])] if self._colour.whole else pixels
 
     def _stored(self, region: list[slice]) -> Pixels:
-        """Samples of a window as stored, in memory as in the file where the samples of a pixel are side by side."""
+        """Samples of a window as stored."""
         array = self._array
         shape = [s.stop - s.start for s in region]
-        order = array.codec.order or range(len(shape))
-        out = np.empty([shape[i] for i in order], array.dtype).transpose(np.argsort(order))
         # A large strip that is only used in part is kept, because the next window will want the rest.
         cache = self._cache if shape[-2] < array.chunks[-2] else None
         plan = plan_reads([(array, tuple(slice(s.start, s.stop, 1) for s in region))])
         try:
-            return execute(plan, [out], cache)[0]
+            return execute(plan, cache=cache)[0]
         except StoreError as error:
             raise SourceError.like(error) from error
 

@@ -14,19 +14,24 @@ let items = [];
 let beside = "";
 const hidden = { classes: new Set(), kinds: new Set() };
 
-let asked = 0; // requests without an answer, besides those of tiles
-async function get(path, query = {}) {
-  asked += 1;
+let expected = 0; // answers and timers that will change the page, besides tiles
+async function expecting(action) {
+  expected += 1;
   tell();
   try {
-    const response = await fetch(`${path}?${new URLSearchParams(query)}`);
-    if (!response.ok) throw new Error(await response.text());
-    return await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.text());
+    return await action();
   } finally {
-    asked -= 1;
+    expected -= 1;
     setTimeout(tell); // once the answer is used
   }
 }
+
+const get = (path, query = {}) =>
+  expecting(async () => {
+    const response = await fetch(`${path}?${new URLSearchParams(query)}`);
+    if (!response.ok) throw new Error(await response.text());
+    return await (response.headers.get("Content-Type") === "application/json" ? response.json() : response.text());
+  });
 
 let quiet;
 function say(text, error = false) {
@@ -44,11 +49,17 @@ function dark(color) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.18;
 }
 
+/** Call a function once nobody has asked for it for a while, with what was given last. */
 function later(milliseconds, action) {
-  let timer;
+  let timer, done;
   return (...given) => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...given), milliseconds);
+    if (!done) expecting(() => new Promise((resolve) => (done = resolve)));
+    timer = setTimeout(() => {
+      const answer = done;
+      done = null;
+      answer(action(...given));
+    }, milliseconds);
   };
 }
 
@@ -389,20 +400,35 @@ class Pane {
 
 /** Say whether anything is being loaded: to screen readers, and to whoever waits for it. */
 function tell() {
-  $("panes").setAttribute("aria-busy", asked > 0 || panes.some((pane) => pane.busy));
+  $("panes").setAttribute("aria-busy", expected > 0 || panes.some((pane) => pane.busy));
+}
+
+/** How pixels of an image become those of another: by what they cover on the ground, or as if both showed the same. */
+function relation(from, to) {
+  const [ours, theirs] = [from.georeference, to.georeference];
+  if (ours && theirs && ours.crs === theirs.crs) {
+    const [[a, , c, , e, f], [A, , C, , E, F]] = [ours.transform, theirs.transform];
+    if (a / A > 0 && e / E > 0) return { sx: a / A, sy: e / E, x: (c - C) / A, y: (f - F) / E };
+  }
+  return { sx: to.width / from.width, sy: to.width / from.width, x: 0, y: 0 };
 }
 
 let following = false;
 function follow(pane) {
-  if (following || panes.length < 2 || !$("link").checked) return;
-  const [from, to] = [pane.osd.viewport, panes[1 - panes.indexOf(pane)].osd.viewport];
+  const other = panes[1 - panes.indexOf(pane)];
+  if (following || !pane.item || !other?.item || !$("link").checked) return;
+  const [from, to] = [pane.osd.viewport, other.osd.viewport];
+  const [ours, theirs] = [pane.item.width, other.item.width];
+  const { sx, sy, x, y } = relation(pane.item, other.item);
+  const { x: cx, y: cy } = from.getCenter(true);
+  const center = new OpenSeadragon.Point((cx * ours * sx + x) / theirs, (cy * ours * sy + y) / theirs);
+  const zoom = (from.getZoom(true) * theirs) / (ours * sx);
   // Panes of an even and an odd width snap to pixels half a pixel apart: they would move each other for ever.
-  const pixel = 1 / (to.getContainerSize().x * from.getZoom(true));
-  const same = Math.abs(to.getZoom(true) / from.getZoom(true) - 1) < 1e-6;
-  if (same && to.getCenter(true).distanceTo(from.getCenter(true)) < pixel) return;
+  const pixel = 1 / (to.getContainerSize().x * zoom);
+  if (Math.abs(to.getZoom(true) / zoom - 1) < 1e-6 && to.getCenter(true).distanceTo(center) < pixel) return;
   following = true;
-  to.zoomTo(from.getZoom(true), null, true);
-  to.panTo(from.getCenter(true), true);
+  to.zoomTo(zoom, null, true);
+  to.panTo(center, true);
   following = false;
 }
 
@@ -460,7 +486,11 @@ async function openBeside(choice) {
   $("which").hidden = $("link-row").hidden = panes.length < 2;
   $("beside").value = beside;
   activate(Math.min(active, panes.length - 1));
-  requestAnimationFrame(() => panes.forEach((pane) => pane.fit(true))); // the panes have other sizes now
+  requestAnimationFrame(() => {
+    panes[0].fit(true); // the panes have other sizes now
+    if ($("link").checked) follow(panes[0]);
+    else panes[1]?.fit(true);
+  });
   listAll();
 }
 

@@ -32,8 +32,8 @@ def listening():
     """Yield a list of the chunks that the core leaves to the Python way, of each plan."""
     left, decode = [], FlatPlan.decode
 
-    def noted(self, threads=None):
-        left.append(decode(self, threads))
+    def noted(self, *args):
+        left.append(decode(self, *args))
         return left[-1]
 
     with pytest.MonkeyPatch.context() as patch:
