@@ -156,7 +156,7 @@ def choose(name: str, found: Sequence[Candidate], variable: str | None) -> Candi
     if not found:
         what = f"{name}: it holds no array with two axes or more that could be an image"
         raise SourceError(what, path=name, hint="Pass the path of a group that has images in it")
-    matches = sorted(matches, key=lambda c: (-c.levels, -prod(c.shape), c.path))  # likely ones first
+    matches = sorted(matches, key=lambda c: (-c.levels, -prod(c.shape)))  # likely ones first
     listed = "; ".join(map(str, (matches or found)[:LISTED]))
     listed += f"; and {len(matches or found) - LISTED} more" if len(matches or found) > LISTED else ""
     if variable is not None and not matches:

@@ -34,7 +34,6 @@ class Stitched(Source):
         self._c = self.dims.index("c")
         # float64 where float32 does not hold all values
         self._mean = self.dtype if labels else np.result_type(np.float32, *{np.dtype(part.dtype) for part in parts})
-        self._maps: dict[str, Pixels] = {}
         self._last = lru_cache(maxsize=1)(self._blend)  # rows and their mask are asked for one after the other
 
     def read_mask(self, window: Mapping[str, slice]) -> Pixels:
@@ -47,7 +46,6 @@ class Stitched(Source):
         return pixels
 
     def _release(self) -> None:
-        self._maps.clear()
         self._last.cache_clear()
 
     def _blend(self, bounds: tuple[tuple[int, int], ...]) -> tuple[Pixels, Pixels]:
@@ -55,25 +53,26 @@ class Stitched(Source):
         low, high = np.array(bounds).T
         shape, c = tuple(high - low), self._c
         out, covered = np.empty(shape, self.dtype), np.empty(shape[:c] + shape[c + 1 :], bool)
+        maps: dict[str, Pixels] = {}  # of this band: mapped pages count as memory of the process
         touched = np.flatnonzero(((self._start < high) & (self._stop > low)).all(axis=1))
         start, stop = self._start[touched], self._stop[touched]
         for at in np.ndindex(shape[:-2]):
             lead = low[:-2] + at
             within = ((start[:, :-2] <= lead) & (lead < stop[:, :-2])).all(axis=1)
-            layers = [self._layer(k, lead, low[-2:], high[-2:]) for k in touched[within].tolist()]
+            layers = [self._layer(k, lead, low[-2:], high[-2:], maps) for k in touched[within].tolist()]
             blend(out[at], covered[at[:c] + at[c + 1 :]], layers, self._mean, self._labels)
         if self.nodata is not None and not covered.all():
             value = np.asarray(self.nodata).astype(self.dtype)
             np.copyto(out, value, where=np.broadcast_to(np.expand_dims(~covered, c), out.shape))
         return out, covered
 
-    def _layer(self, k: int, lead: Pixels, low: Pixels, high: Pixels) -> Layer:
+    def _layer(self, k: int, lead: Pixels, low: Pixels, high: Pixels, maps: dict[str, Pixels]) -> Layer:
         """Return the pixels of a part at a place along the axes before y, between two corners."""
         part, start = self._parts[k], self._start[k]
         first, last = np.maximum(start[-2:], low), np.minimum(self._stop[k, -2:], high)
         place = (*(lead - start[:-2]).tolist(), *map(slice, first - start[-2:], last - start[-2:]))
         weights = window_weights(self._weights, self.dims, part.length)[place[: self._c] + place[self._c + 1 :]]
-        return tuple((first - low).tolist()), part.pixels(self._maps)[place], weights
+        return tuple((first - low).tolist()), part.pixels(maps)[place], weights
 
 
 Layer: TypeAlias = tuple[tuple[int, int], Pixels, Pixels]

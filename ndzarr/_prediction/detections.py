@@ -362,8 +362,6 @@ class DetectionStitcher:
         return target
 
     def _release(self, remove: bool = False) -> None:
-        if self._file is not None:
-            self._file.close()
         if self._workspace is not None:
             if remove:
                 self._workspace.remove()

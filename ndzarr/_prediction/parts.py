@@ -84,10 +84,6 @@ class PartsWriter:
         at = self._file.append(head, data.data, bytes(_padding(data.nbytes)))
         return replace(part, offset=at + len(head))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
 
 def _padding(size: int) -> int:
     return -size % 8

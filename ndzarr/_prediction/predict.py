@@ -29,7 +29,7 @@ from ndzarr._files import local_path, refuse_existing_file
 from ndzarr._prediction.canvas import Canvas, Place, canvas_of_sample
 from ndzarr._prediction.detection_files import format_of, georeference
 from ndzarr._prediction.detections import DetectionStitcher, Merge
-from ndzarr._prediction.parts import PartsWriter
+from ndzarr._prediction.parts import Part, PartsWriter
 from ndzarr._prediction.runtimes import Found, Model, identity, run_model
 from ndzarr._prediction.stitcher import Stitcher
 from ndzarr._progress import progress_bar
@@ -338,17 +338,17 @@ def _elsewhere(how: RunOptions, stitcher: Stitcher, job: _Job) -> Iterator[int]:
 
     (stitcher.work / _JOB).write_bytes(cloudpickle.dumps(job))  # models may be lambdas
     with working(how.scheduler, how.workers) as pool:
-        yield from results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(job.groups))])
+        for parts in results(pool, [partial(_task, os.fspath(stitcher.work), k) for k in range(len(job.groups))]):
+            stitcher.take(parts)
+            yield len(parts)
 
 
-def _task(folder: str, number: int) -> int:
+def _task(folder: str, number: int) -> list[Part]:
     job, write = _job(folder, os.getpid())
     group, places = job.groups[number], job.places[number]
     found = job.batches.predict(job.batches.images(group))
-    for place, array in zip(places, found, strict=True):
-        pixels = np.reshape(array, (*place.length[:-2], *array.shape[-2:]))
-        write.append(place.start, place.fitted(pixels, job.labels))
-    return len(group)
+    shaped = (np.reshape(array, (*p.length[:-2], *array.shape[-2:])) for p, array in zip(places, found, strict=True))
+    return [write.append(p.start, p.fitted(pixels, job.labels)) for p, pixels in zip(places, shaped, strict=True)]
 
 
 @lru_cache(maxsize=2)

@@ -9,7 +9,7 @@ Stitching: arrays that overlap become one pyramid.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -194,7 +194,7 @@ class Stitcher:
         if kind is None:
             self.close()
         else:
-            self._release()
+            self._workspace.release()
 
     def add(self, where: Any, array: Any) -> None:
         """
@@ -229,6 +229,10 @@ class Stitcher:
         part = self._writer.append(place.start, pixels)
         self._added[part.content] = part
 
+    def take(self, parts: Iterable[Part]) -> None:
+        """Count what other processes wrote to files in `work` as added."""
+        self._added |= {part.content: part for part in parts}
+
     def close(self) -> Pyramid:
         """
         Write the result and return it, open for reading.
@@ -240,7 +244,6 @@ class Stitcher:
         WriteError
             The destination cannot be written; what was added is kept.
         """
-        self._release_writer()
         try:
             parts = read_parts(self.work, len(self._canvas.dims), self._added.values())
             if not parts:
@@ -257,7 +260,7 @@ class Stitcher:
                 )
             self._workspace.remove()
         finally:
-            self._release()
+            self._workspace.release()
         return open_dest(self._dest)
 
     def _fitted(self, where: Any, array: Any) -> tuple[Place, Pixels]:
@@ -336,12 +339,3 @@ class Stitcher:
         if nodata is None and not cover(parts, facts.shape):
             facts = replace(facts, masked=True)
         return Stitched(facts, parts, self._weights, self._encoding.kind == "labels")
-
-    def _release_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _release(self) -> None:
-        self._release_writer()
-        self._workspace.release()

@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from threading import Lock
+from typing import Any
 
 from ndzarr._files import cache_root, explained, explained_parent, replacing, trying
 from ndzarr._store.destinations import Dest, shown_name
@@ -87,32 +88,27 @@ def _folder(dest: Dest) -> Path:
 
 
 class RecordFile:
-    """A file of this process in a workspace, to which records are appended."""
+    """
+    A file of this process in a workspace, to which records are appended from any thread.
+
+    It is closed after each record, so that processes on other machines see it, too.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}{RECORDS}"
         self.pid = os.getpid()
-        with explained(self.path):
-            self._file: BinaryIO = open(self.path, "xb", buffering=0)  # noqa: SIM115  closed by `close`
-        self._at = 0
+        self._lock = Lock()
 
     def append(self, *pieces: bytes | memoryview) -> int:
         """Append a record, whole or not at all; return where it begins."""
-        start = self._at
-        with explained(self.path, "what was added before is kept"):
+        with self._lock, explained(self.path, "what was added before is kept"), open(self.path, "ab", 0) as file:
+            start = file.tell()
             try:
                 for piece in pieces:
                     left = memoryview(piece).cast("B")
-                    self._at += len(left)
                     while left:
-                        left = left[self._file.write(left) :]
+                        left = left[file.write(left) :]
             except BaseException:  # also an interrupt: what follows half a record could not be read
-                self._at = start
-                os.ftruncate(self._file.fileno(), start)
-                self._file.seek(start)
+                file.truncate(start)
                 raise
-        return start
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+            return start

@@ -23,11 +23,12 @@ from ndzarr._geo.pixel_size import NOT_KNOWN
 from ndzarr._indexing.plan import plan_reads
 from ndzarr._pyramid.levels import Level, Multiscale
 from ndzarr._pyramid.pyramid import Pyramid
-from ndzarr._pyramid.views import SourceArray, described_pyramid
+from ndzarr._pyramid.views import SourceArray, described_pyramid, stored_array
 from ndzarr._pyramid.zarr_store import PLAIN, open_pyramid
 from ndzarr._remote.settings import Remote
 from ndzarr._remote.urls import is_url, names_file
 from ndzarr._store.archive import archive_of
+from ndzarr._store.arrays import ZarrArray
 from ndzarr._store.metadata import ome_record
 from ndzarr._store.read import execute
 from ndzarr.errors import MissingError, NdzarrError, OptionError, SourceError
@@ -102,10 +103,10 @@ def open_source(
     """
     Open anything that `ndzarr.transcode` takes; see `_formats.registry.open_source` for the options.
 
-    Zarr stores and groups, and opened pyramids, are read by their native level.
+    Zarr stores, groups and arrays, and opened pyramids, are read by their native level.
     """
     far: dict[str, Any] = {"storage_options": storage_options, "remote": remote}
-    if not _is_stored(source):
+    if not _is_stored(source) or (hasattr(source, "store_path") and _needs_zarr_python(source, remote)):
         return registry.open_source(source, axes=axes, variable=variable, **far, **reading)
     options = _options(axes=axes, variable=variable, **reading)
     try:
@@ -143,14 +144,25 @@ def _options(
 
 
 def _is_stored(source: Any) -> bool:
-    """Return True for what is read as a pyramid; single arrays of numpy, dask, xarray and zarr-python are not."""
+    """Return True for what is read as a pyramid; single arrays of numpy, dask and xarray are not."""
     if isinstance(source, str | os.PathLike):
         name = os.fsdecode(source)
         local = os.path.expanduser(name)
         return not names_file(name) if is_url(name) else is_store(local) or archive_of(local) is not None
     if isinstance(source, Multiscale):
         return True
-    return bool(packages_of(source) & {"zarr", "fsspec", "obstore"}) and not hasattr(source, "chunks")
+    return bool(packages_of(source) & {"zarr", "fsspec", "obstore"})
+
+
+def _needs_zarr_python(source: Any, remote: Remote | None) -> bool:
+    """Return True for an array that the hot path does not read: what its owner opened is trusted, with any codec."""
+    if not hasattr(source, "chunks"):
+        return False
+    try:
+        [level] = open_object(source, remote=remote).levels
+    except NdzarrError:
+        return True
+    return isinstance(stored_array(level.array), ZarrArray)
 
 
 class PyramidSource(Source):

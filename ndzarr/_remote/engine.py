@@ -4,7 +4,8 @@ The requests under way: one event loop per process, with one budget for all of t
 1. Jobs wait in a queue until fewer requests are under way than their settings allow.
 2. A job that fails for a reason that may pass is tried again, later each time.
 3. A job that takes far longer than others to the same store do is sent again, and whichever answer comes first counts:
-   a connection that stalls keeps nobody waiting.
+   a connection that stalls keeps nobody waiting.  The last jobs, which all that was asked for waits for, are sent again
+   sooner.
 
 The loop runs in a thread of its own, which starts with the first request.
 """
@@ -19,7 +20,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from math import inf
 from queue import SimpleQueue
 from typing import Any
@@ -38,6 +39,8 @@ _SAMPLES = 8
 """Requests after which the time that others take is known."""
 _GROWTH = 1.4
 """Factor by which the patience grows each time: the whole network may have become slow."""
+_LAST = 4
+"""The part of the budget that requests are the last of, of which few are sent again in vain."""
 _MOST_TASKS = 3
 """How often a job is under way at most; the oldest is given up for another one."""
 _BACKOFF = 0.1
@@ -66,8 +69,8 @@ class Job:
     attempts: int = 0
     cancelled: bool = False
     _begun: float = 0.0
-    _late: float = 0.0
-    """When it is sent again."""
+    _sent: float = 0.0
+    """When it was sent last."""
     _hedges: int = 0
     """How often it was sent again since this attempt began."""
     _tasks: dict[asyncio.Task[Any], float] = field(default_factory=dict)
@@ -169,13 +172,12 @@ class Engine:
             return
         job.attempts += 1
         job._begun, job._hedges = self._loop.time(), 0
-        job._late = job._begun + self._patience(job)
         self._send(job)
 
     def _send(self, job: Job) -> None:
         self.sent += 1
         task = self._loop.create_task(job.work())
-        job._tasks[task] = self._loop.time()
+        job._tasks[task] = job._sent = self._loop.time()
         task.add_done_callback(partial(self._ended, job))
 
     def _ended(self, job: Job, task: asyncio.Task[Any]) -> None:
@@ -221,11 +223,10 @@ class Engine:
             if age > job.settings.timeout:
                 self._drop(job, 0)
                 self._failed(job, Failed("timeout", f"no answer within {job.settings.timeout:g} s"))
-            elif now > job._late and (extra <= job.settings.inflight // 2 or len(job._tasks) > 1):
+            elif now > job._sent + self._patience(job) and (extra <= job.settings.inflight // 2 or len(job._tasks) > 1):
                 self._drop(job, _MOST_TASKS - 1)
                 extra += 1
                 job._hedges += 1
-                job._late = now + self._patience(job) * _GROWTH**job._hedges
                 self._send(job)
         if self._flying:
             self._loop.call_later(_TICK, self._watch)
@@ -242,14 +243,25 @@ class Engine:
         """Return the seconds after which a request is late; what writes is never sent twice at a time."""
         if job.operation not in ("get", "head"):
             return inf
-        return max(self.least_patience, self._times.setdefault(job.host, _Times()).patience)
+        usual = max(self.least_patience, self._times.setdefault(job.host, _Times()).patience) * _GROWTH**job._hedges
+        last = not self._waiting and len(self._flying) <= job.settings.inflight // _LAST
+        return usual / 2 if last else usual
 
 
 def engine() -> Engine:
     """Return the engine of this process."""
-    return _engine_of(os.getpid())
+    return engine_of(os.getpid())
 
 
-@cache  # that of a parent is never closed here: its loop shares descriptors with this process
-def _engine_of(pid: int) -> Engine:
-    return Engine()
+def engine_of(pid: int) -> Engine:
+    """Return the engine of a process; that of a parent is never closed: its loop shares descriptors with this one."""
+    found = _ENGINES.get(pid)
+    if found is None:
+        with _LOCKS.setdefault(pid, threading.Lock()):  # threads may begin at once
+            found = _ENGINES[pid] = _ENGINES.get(pid) or Engine()
+    return found
+
+
+_ENGINES: dict[int, Engine] = {}
+_LOCKS: dict[int, threading.Lock] = {}
+"""Process to its engine, and to the lock of making it."""

@@ -133,7 +133,7 @@ class _Flight:
         """Number of a range that was split to its bytes, and how many of them are still to come."""
 
     def landed(self) -> Iterator[Landed | None]:
-        cached: deque[int] = deque()
+        cached: deque[tuple[int, DiskCache]] = deque()
         missing: list[int] = []
         for i, r in enumerate(self._ranges):
             if r.session is not None:
@@ -143,7 +143,10 @@ class _Flight:
                     continue
                 self._ranges[i] = r = r._replace(tag=tag)
             cache = _cache_of(r)
-            (cached if cache is not None and cache.holds(r) else missing).append(i)
+            if cache is not None and cache.holds(r):
+                cached.append((i, cache))
+            else:
+                missing.append(i)
         queue = deque(planned([self._ranges[i] for i in missing]))
         # From here on, requests name ranges by their position in all of those asked for.
         queue = deque(
@@ -154,9 +157,8 @@ class _Flight:
         )
         self._refill(queue)
         while cached:
-            i = cached.popleft()
-            cache = _cache_of(self._ranges[i])
-            held = None if cache is None else cache.get(self._ranges[i])
+            i, cache = cached.popleft()
+            held = cache.get(self._ranges[i])
             if held is None:  # dropped or damaged meanwhile
                 r = self._ranges[i]
                 queue.append(Request(None, r.start, r.stop, (i,)))

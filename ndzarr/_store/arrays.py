@@ -170,6 +170,9 @@ class Fetched(Decoded, Protocol):
 class Tables(Protocol):
     """What is known of where chunks are: shard indexes, tables of tiles."""
 
+    def known(self, key: Hashable) -> Any:
+        """Return what `look` does if it is fetched already, else None."""
+
     def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
         """Return what `parse` made of the bytes of `source`; None if they are not fetched yet, which is then done."""
 

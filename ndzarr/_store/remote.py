@@ -35,6 +35,8 @@ _MOST_ROUNDS = 8
 class ShardIndex(NamedTuple):
     """The index of a shard; `table` is None where there is no such shard."""
 
+    path: str
+    """The path of the shard in its store."""
     table: memoryview | None
     """Offset and length of each chunk, one after another."""
     tag: str | None
@@ -184,33 +186,35 @@ class RemoteArray:
                 return None
             begin, size = found
         if not self.sharded:
-            return () if size < 0 else (self._range(place, begin, begin + size),)
+            return () if size < 0 else (self._whole(place, begin, begin + size),)
         if size < 0:
             if self._layout.complete:
                 raise self._missing(place)
             return ()
-        source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
-        index: ShardIndex | None = tables.look((self._token, place), source, parse)
+        key = self._token, place
+        index: ShardIndex | None = tables.known(key)
         if index is None:
-            return None
+            source, parse = partial(self._source, place, begin, size), partial(self._parse, place, begin, size)
+            index = tables.look(key, source, parse)
+            if index is None:
+                return None
         if index.table is None:
             return ()
         offset, count = index.table[2 * k], index.table[2 * k + 1]
         if offset == MISSING:
             return ()
+        if self._archive is not None:
+            return (self._archive.range(offset, offset + count),)
         end = None if index.ends is None else index.ends[4 * k : 4 * k + 4]
-        return (self._range(place, offset, offset + count, index.tag, end),)
+        stop = offset + count
+        return (Range(self._store, index.path, offset, stop, index.tag, version=self._version, end=end),)
 
-    def _range(
-        self, position: tuple[int, ...], start: int, stop: int, tag: str | None = None, end: bytes | None = None
-    ) -> Range:
-        """Return bytes of a shard, by their offsets in its object; all of them if it is a chunk."""
+    def _whole(self, position: tuple[int, ...], start: int, stop: int) -> Range:
+        """Return the bytes of a chunk that is an object of its own, or from `start` to `stop` of a zip."""
         if self._archive is not None:
             return self._archive.range(start, stop)
-        if not self.sharded:
-            session = self._token if self._version is None else None
-            return Range(self._store, self._object(position), optional=True, session=session)
-        return Range(self._store, self._object(position), start, stop, tag, version=self._version, end=end)
+        session = self._token if self._version is None else None
+        return Range(self._store, self._object(position), optional=True, session=session)
 
     def _missing(self, position: tuple[int, ...]) -> DamagedError:
         url = self._store.url(self._object(position))
@@ -234,16 +238,17 @@ class RemoteArray:
         if landed.info is ABSENT:
             if self._layout.complete:
                 raise self._missing(position)
-            return ShardIndex(None, None)
-        url, seal = self._store.url(self._object(position)), self._layout.seal
+            return ShardIndex("", None, None)
+        path = self._object(position)
+        url, seal = self._store.url(path), self._layout.seal
         if self._indexes is not None and seal is not None:
             table, ends = parse_record(url, landed.data.tobytes(), seal.at(position))
-            return ShardIndex(table, None, ends)
+            return ShardIndex(path, table, None, ends)
         size = landed.info.size if self._archive is None else size
         sealed = None if seal is None else seal.at(position)[0]
         index = self._layout.index
         table = parse_index(url, landed.data.tobytes(), size if size >= 0 else 1 << 62, index, sealed, begin)
-        return ShardIndex(table, landed.info.tag)
+        return ShardIndex(path, table, landed.info.tag)
 
     def ranges(self, chunks: Sequence[tuple[int, ...]]) -> Sequence[tuple[Range, ...]]:
         """Return where the bytes of chunks are, fetching the indexes of their shards."""
@@ -363,15 +368,16 @@ class _Lookup:
         """Held here, too: the cache may be too small for all tables of a call."""
         self._wanted: dict[Hashable, tuple[Range, Callable[[Landed], Any]]] = {}
 
-    def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
+    def known(self, key: Hashable) -> Any:
         found = self._own.get(key)
-        if found is None:
-            found = self._cache.get(key)
-            if found is None:
-                if key not in self._wanted:
-                    self._wanted[key] = source(), parse
-                return None
+        if found is None and (found := self._cache.get(key)) is not None:
             self._own[key] = found
+        return found
+
+    def look(self, key: Hashable, source: Callable[[], Range], parse: Callable[[Landed], Any]) -> Any:
+        found = self.known(key)
+        if found is None and key not in self._wanted:
+            self._wanted[key] = source(), parse
         return found
 
     def fetch(self) -> None:
@@ -442,7 +448,7 @@ def fetch_or_wait(
         elif len(found) > 1:
             pieces[number] = [None] * len(found)
         ranges += found
-        owners += [(number, k) for k in range(len(found))]
+        owners += [(number, k) for k in range(len(found))] if len(found) > 1 else [(number, 0)] * len(found)
     for number in missing:
         yield number, None
     for landed in get_ranges_or_wait(ranges):

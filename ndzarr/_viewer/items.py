@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ndzarr._files import cache_root
+from ndzarr._indexing.affine import IDENTITY
 from ndzarr._pyramid.pyramid import Pyramid
 from ndzarr._sampling.annotations import Lookup
 from ndzarr._sampling.coco_dataset import CocoSource, file_of
@@ -157,8 +158,10 @@ class Item:
         found = None
         if self.pyramid is not None:
             found = self.pyramid.georeference
-        elif "gid" in self.target and self.source.covered_size(self.target["gid"]) is not None:
-            found = self.source.open_asset(self.frame(0).assets[0]).georeference
+        elif self.source.covered_size(self.gids[0]) is not None:
+            frame = self.frame(0)
+            if "gid" in self.target or np.array_equal(frame.to_video, IDENTITY):
+                found = self.source.open_asset(frame.assets[0]).georeference
         return {"crs": found.crs.name, "transform": found.transform} if found is not None and found.upright else None
 
     # Targets, and what they load.

@@ -199,7 +199,8 @@ def _in_place(path: str, how: dict[str, Any]) -> dict[str, Any]:
     try:
         pyramid = open_in_place(path, **how)
     except StoreError as error:
-        return {"in_place": f"no: {str(error).removeprefix(f'{os.path.realpath(path)}: ')}"}
+        told = str(error).removeprefix(f"{os.path.realpath(path)}: ").removesuffix(f". {error.hint}")
+        return {"in_place": f"no: {told}; samplers transcode it, as ndzarr transcode does"}
     why, array = why_inefficient(pyramid), pyramid.levels[0].array
     return {
         "levels": [list(level.shape) for level in pyramid.levels],

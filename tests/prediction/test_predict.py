@@ -150,6 +150,15 @@ def test_what_another_model_or_other_windows_gave_is_never_taken_up(sampler, ori
     assert os.listdir(tmp_path) == ["out.zarr"]
 
 
+def test_threads_give_the_same_bits(sampler, tmp_path):
+    options = {"window": (24, 24), "overlap": 4, "batch_size": 2}
+    stores = [
+        sampler.predict(darkness, tmp_path / f"{scheduler}.zarr", scheduler=scheduler, workers=4, **options)
+        for scheduler in ("threads", None)
+    ]
+    assert stores[0].read().tobytes() == stores[1].read().tobytes()
+
+
 @pytest.mark.slow
 def test_workers_give_the_same_bits_though_one_is_killed(sampler, tmp_path):
     distributed = pytest.importorskip("distributed")

@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import ndzarr
 from helpers.errors import raises
 from helpers.http_server import Fault
+from ndzarr._remote import engine as engines
 from ndzarr._remote.engine import engine
 from ndzarr._remote.flight import get_ranges, planned
 from ndzarr._remote.settings import Remote
@@ -230,3 +232,14 @@ def test_a_child_of_a_process_that_used_obstore_by_itself_reads_too(http):
     ndzarr.transcode(np.ones((5, 5), "u1"), http.folder / "a.zarr")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FOREIGN_USE, http.url], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_threads_that_begin_at_once_share_the_engine_of_their_process(monkeypatch):
+    def slow():
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(engines, "Engine", slow)
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(engines.engine_of, [-1] * 8))) == 1
+    engines._ENGINES.pop(-1)

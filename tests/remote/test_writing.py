@@ -184,7 +184,7 @@ RemoteStore.put = put
 def kill(call, names):
     """Make a call in a process that is killed once it has written two shards."""
     values = [f"{name} = {value!r}" for name, value in names.items()]
-    done = subprocess.run([sys.executable, "-c", "\n".join([KILLED, *values, call])], env=environment(), timeout=100)
+    done = subprocess.run([sys.executable, "-c", "\n".join([KILLED, *values, call])], env=environment(), timeout=300)
     assert done.returncode == -signal.SIGKILL
 
 
