@@ -42,6 +42,13 @@ def test_every_marked_example_is_found():
         assert len(EXAMPLE.findall(page.read_text())) == page.read_text().count("<!-- example"), page.name
 
 
+@pytest.mark.parametrize("name", ["detection", "satellite", "slides", "volumes", "tracks", "bucket"])
+def test_a_tutorial_takes_at_most_15_lines_besides_making_its_data(name):
+    _, *blocks = EXAMPLE.findall((ROOT / "docs" / "tutorials" / f"{name}.md").read_text())
+    lines = [line for _, code in blocks for line in code.splitlines() if line.strip(" #")]
+    assert len(lines) <= 15, lines
+
+
 def test_every_key_of_a_target_is_documented():
     from ndzarr._sampling.target import ALIASES, KEYS, NOTES
 

@@ -107,7 +107,8 @@ class Pyramid(Multiscale):
 
         Returns
         -------
-        One array per window, in order, as `read` returns it.
+        One array per window, in order, as `read` returns it.  Small windows of a large plan are parts of blocks of 4
+        MiB, of which up to 64 are used again once their windows are gone: copy a few windows that you keep for long.
 
         Raises
         ------

@@ -52,8 +52,16 @@ KEPT_BLOCKS = 64
 
 _blocks: deque[np.ndarray[Any, Any]] = deque(maxlen=KEPT_BLOCKS)
 """Blocks in use or not; if there are more, the oldest are left to their windows."""
-_UNUSED = 2
-"""References to a block that has no windows: a variable, and the argument that counts them."""
+
+
+def _popped(blocks: deque[np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], int]:
+    """Return a block, which no other thread can take now, and the number of references to it."""
+    block = blocks.pop()
+    return block, getrefcount(block)
+
+
+_UNUSED = _popped(deque([np.empty(0, np.uint8)]))[1]
+"""References to a block that has no windows; how many there are while they are counted differs between Pythons."""
 
 ALIGNED = 64
 """Windows begin on a multiple of this in their block."""
@@ -123,10 +131,10 @@ def _take_block() -> np.ndarray[Any, Any]:
     """Return a block that no window is part of any more, or a new one."""
     for _ in range(len(_blocks)):
         try:
-            block = _blocks.pop()  # so that no other thread takes it
+            block, references = _popped(_blocks)
         except IndexError:
             break
-        if getrefcount(block) == _UNUSED:
+        if references == _UNUSED:
             return block
         _blocks.appendleft(block)
     return np.empty(BLOCK_BYTES, np.uint8)

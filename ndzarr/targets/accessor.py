@@ -84,6 +84,7 @@ class Targets:
         ignore_coverage: float | None = 0.6,
         crowd: Crowd = "keep",
         valid_only: bool | float = False,
+        mask: MaskLike = None,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
         """
@@ -96,7 +97,7 @@ class Targets:
             length, or 'full', for both.
         overlap
             Overlap of neighbouring windows: a float is a fraction of the window, an integer is pixels, text a length; a
-            pair is (along y, along x).
+            pair is (along y, along x).  Below 0, such as -64 or '-10 m', it is a gap between them.
         space
             'image' slides over each image; 'video' over each video, in the space that its frames share.
         time_dims, time_overlap
@@ -120,6 +121,9 @@ class Targets:
             'ignore' makes them regions to ignore.
         valid_only
             Leave out windows with too little data: True for those without any, a number for the least fraction.
+        mask
+            What windows may show, such as tissue, as for `valid_fraction`: windows without any of it, or with less than
+            `valid_only`, are left out.
         ids
             Images or videos; all by default.
 
@@ -152,7 +156,7 @@ class Targets:
         table = grid.grid_table(
             self._context, spaces, windows, classes_of_interest, negative_classes, ignore_coverage, crowd
         )
-        return self._named(valid.with_data(self.source, table, valid_only))
+        return self._named(valid.with_data(self.source, table, valid_only, mask))
 
     def positives(
         self,
@@ -171,6 +175,7 @@ class Targets:
         per_class: int | None = None,
         per_image: int | None = None,
         valid_only: bool | float = False,
+        mask: MaskLike = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -205,7 +210,7 @@ class Targets:
             Most annotations of each category, drawn by the seed.
         per_image
             Most windows of each image (or video), drawn by the seed; with `cover`, those that add most.
-        valid_only, ids
+        valid_only, mask, ids
             As for `grid`.
         seed
             A number or a `numpy.random.Generator`.
@@ -225,7 +230,7 @@ class Targets:
         spaces, classes = self._context.spaces(space, ids), (classes_of_interest, negative_classes)
         sizes = WindowSizes(self.source, spaces, resolution)
         table = positives.positives(self._context, sizes, placement, *classes, crowd, per_class, per_image, seed)
-        return self._named(valid.with_data(self.source, table, valid_only))
+        return self._named(valid.with_data(self.source, table, valid_only, mask))
 
     def negatives(
         self,
@@ -238,6 +243,8 @@ class Targets:
         time_dims: int | None = None,
         resolution: float | str | None = None,
         avoid: Names | None = None,
+        valid_only: bool | float = False,
+        mask: MaskLike = None,
         seed: int | np.random.Generator | None = 0,
         ids: Iterable[Hashable] | None = None,
     ) -> pandas.DataFrame:
@@ -265,6 +272,8 @@ class Targets:
             As for `grid`.
         avoid
             Categories that windows avoid, by name or id; all by default.
+        valid_only, mask
+            As for `grid`: windows are drawn again until `n` hold enough.
         seed, ids
             As for `positives`.
 
@@ -279,7 +288,11 @@ class Targets:
         """
         limit = negatives.OverlapLimit(max_overlap, criterion)
         sizes = WindowSizes(self.source, self._context.spaces(space, ids), resolution)
-        return self._named(negatives.negatives(self._context, n, window_dims, sizes, limit, time_dims, avoid, seed))
+
+        def draw(count: int, rng: np.random.Generator) -> pandas.DataFrame:
+            return negatives.negatives(self._context, count, window_dims, sizes, limit, time_dims, avoid, rng)
+
+        return self._named(valid.drawn_with_data(self.source, n, draw, valid_only, mask, seed))
 
     def tracks(
         self,

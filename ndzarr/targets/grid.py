@@ -146,7 +146,7 @@ def sliding_axis(
     Return the windows along an axis.
 
     `size` and `overlap` are pixels or frames, one number or one of each space; None is the whole length, and an overlap
-    that is a float is a fraction of the size.
+    that is a float is a fraction of the size.  An overlap below 0 is a gap.
 
     Examples
     --------
@@ -160,6 +160,8 @@ def sliding_axis(
     stride = sizes - _overlap_in_pixels(name, sizes, overlap)
     beyond = lengths - sizes
     count = np.maximum(beyond // stride + 1, 0) if borders == "drop" else np.maximum(-(-beyond // stride), 0) + 1
+    if borders == "pad":  # none begins beyond the end, where windows have gaps
+        count = np.minimum(count, np.maximum(-(-lengths // stride), 1))
     return SlidingAxis(lengths, sizes, stride, count, borders)
 
 
@@ -168,17 +170,27 @@ def _overlap_in_pixels(name: str, sizes: Array, overlap: object) -> Array:
         return np.asarray(np.minimum(overlap, sizes - 1))
     if _is_fraction(overlap):
         return np.asarray(np.minimum(np.rint(sizes * float(overlap)), sizes - 1).astype(np.int64))  # type: ignore[arg-type]
-    if not isinstance(overlap, Integral) or (len(sizes) and not 0 <= int(overlap) < sizes.min()):
+    if not isinstance(overlap, Integral) or (len(sizes) and not -_WIDEST < int(overlap) < sizes.min()):
         size = int(sizes.min()) if len(sizes) else 0
         raise TargetError(
-            f"overlap={overlap!r} of {name}={size}: expected a fraction from 0 to below 1, or pixels below {size}",
-            key="overlap",
+            f"overlap={overlap!r} of {name}={size}: expected a fraction below 1, or pixels below {size}", key="overlap"
         )
     return np.full_like(sizes, int(overlap))
 
 
+_WIDEST = 1 << 31
+"""Pixels or windows that no gap has."""
+
+
 def _is_fraction(overlap: object) -> bool:
-    return isinstance(overlap, Real) and not isinstance(overlap, Integral) and 0 <= float(overlap) < 1
+    return isinstance(overlap, Real) and not isinstance(overlap, Integral) and -_WIDEST < float(overlap) < 1
+
+
+def _unsigned(overlap: Any) -> tuple[int, Any]:
+    """Return the sign and the size of an overlap in pixels or of a length; below 0, it is a gap."""
+    if isinstance(overlap, str) and overlap.lstrip().startswith("-"):
+        return -1, overlap.lstrip()[1:]
+    return (-1, -overlap) if isinstance(overlap, Integral) and overlap < 0 else (1, overlap)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -268,12 +280,13 @@ def sliding_windows(
         name, convert = f"window_dims[{k}]", partial(sizes.pixels, axis)
         size, over = _size(name, dims[k], convert), overlaps[k]
         in_output = isinstance(over, Integral) and sizes.scales is not None
-        if size is not None and (is_physical(over) or in_output):
-            if np.any(sizes.exact(axis, "overlap", over, 0) >= np.asarray(sizes.exact(axis, name, dims[k]))):
+        sign, positive = _unsigned(over)
+        if size is not None and (is_physical(positive) or in_output):
+            if np.any(sign * sizes.exact(axis, "overlap", positive, 0) >= np.asarray(sizes.exact(axis, name, dims[k]))):
                 raise TargetError(
                     f"overlap={over!r} of {name}={dims[k]!r}: expected less than the window", key="overlap"
                 )
-            over = np.full_like(lengths, convert("overlap", over, 0))
+            over = np.full_like(lengths, sign * convert("overlap", positive, 0))
         axes.append(sliding_axis(name, lengths, size, over, borders))
     return SlidingWindows(tuple(axes), sizes, dims)
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 1 << 22  # masks are read from the finest level that has at most so many pixels
 MAX_POSITIONS = 1 << 20  # positions of a window that `observed` looks at per image, about
+MOST_DRAWN = 1 << 16  # windows that are drawn at once, and that tell that there are none
 Channels: TypeAlias = "str | Sequence[str] | None"  # a channel code or names; None for all channels
 
 Judge: TypeAlias = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
@@ -98,11 +99,39 @@ def valid(
     return table[fractions >= min_fraction].reset_index(drop=True)
 
 
-def with_data(source: SampleSource, table: pandas.DataFrame, valid_only: bool | float) -> pandas.DataFrame:
-    """Return the windows with any data (`valid_only=True`), or with at least that fraction of it; all for False."""
-    if valid_only is False:
+def with_data(
+    source: SampleSource, table: pandas.DataFrame, valid_only: bool | float, mask: MaskLike
+) -> pandas.DataFrame:
+    """Return the windows with any data (`valid_only=True`, or a mask), or with at least that fraction of it."""
+    if valid_only is False and mask is None:
         return table
-    return valid(source, table, 1e-9 if valid_only is True else valid_only, MAX_PIXELS, None, None, True)
+    least = 1e-9 if isinstance(valid_only, bool) else valid_only
+    return valid(source, table, least, MAX_PIXELS, None, mask, True)
+
+
+def drawn_with_data(
+    source: SampleSource,
+    n: int,
+    draw: Callable[[int, np.random.Generator], pandas.DataFrame],
+    valid_only: bool | float,
+    mask: MaskLike,
+    seed: int | np.random.Generator | None,
+) -> pandas.DataFrame:
+    """Return n windows as `with_data` does, from those that `draw` draws: (how many, generator) to a table."""
+    import pandas
+
+    rng = np.random.default_rng(seed)
+    if valid_only is False and mask is None:
+        return draw(n, rng)
+    found, tried, step = [draw(0, rng)], 0, 4 * check_target_count("n", n, least=0)
+    while (there := sum(map(len, found))) < n:
+        if tried >= MOST_DRAWN and not there:
+            what = f"mask, valid_only: none of {tried} windows holds enough of what a window may show"
+            raise TargetError(what, key="mask" if mask is not None else "valid_only", hint="Ask for a smaller fraction")
+        found.append(with_data(source, draw(step, rng), valid_only, mask))
+        tried += step
+        step = min(4 * step, MOST_DRAWN)
+    return pandas.concat(found, ignore_index=True).head(n)
 
 
 def observed(

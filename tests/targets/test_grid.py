@@ -28,7 +28,7 @@ def intervals(table, axis):
 @examples(60)
 @given(st.integers(1, 50), st.integers(1, 20), st.data(), BORDERS)
 def test_windows_tile_the_extent_with_the_overlap_asked_for(length, size, data, borders):
-    overlap = data.draw(st.integers(0, size - 1))
+    overlap = data.draw(st.integers(-size, size - 1))  # below 0 a gap
     table = targets(images([(length, 1)], [])).grid((size, 1), (overlap, 0), keep_borders=borders)
     start, stop = intervals(table, "y")
     assert ((stop - start) == size).all()
@@ -42,7 +42,7 @@ def test_windows_tile_the_extent_with_the_overlap_asked_for(length, size, data, 
         assert (stop <= length).all()
         assert len(start) == max(0, (length - size) // (size - overlap) + 1 if length >= size else 0)
     else:
-        assert stop[-1] >= length
+        assert stop[-1] >= length + min(overlap, 0)
         assert len(start) == 1 or start[-1] < length
         assert len(start) == 1 or stop[-2] < length  # no window too many
     if borders == "shift":
@@ -53,6 +53,8 @@ def test_windows_tile_the_extent_with_the_overlap_asked_for(length, size, data, 
 
 def test_overlap_is_a_fraction_or_pixels_for_one_axis_or_both():
     choose = targets(images([(100, 200)], []))
+    for overlap in (-0.5, -20, (-0.5, -20)):
+        assert sorted(set(intervals(choose.grid((40, 40), overlap), "y")[0])) == [0, 60]
     for overlap in (0.5, 20, (0.5, 0.5), (20, 0.5)):
         table = choose.grid((40, 40), overlap)
         assert sorted(set(intervals(table, "y")[0])) == [0, 20, 40, 60]
@@ -201,7 +203,7 @@ def test_names_as_image_ids_come_back_as_they_are():  # kwcoco has them for imag
         ("window_dims", "window_dims", (1, 2, 3)),
         ("overlap", "overlap", 1.0),
         ("overlap", "overlap", 8),
-        ("overlap", "overlap", -1),
+        ("overlap", "overlap", -(1 << 40)),
         ("keep_borders", "keep_borders", "clip"),
         ("keep_borders", "keep_borders", None),
         ("ignore_coverage", "ignore_coverage", 2),

@@ -152,6 +152,27 @@ def test_a_mask_decides_where_windows_are(slide):
     assert len(kept) == (exact >= 0.5).sum()
 
 
+def test_grids_positives_and_negatives_keep_to_a_mask(slide):
+    sampler, tissue = slide
+    annotations = [{"id": k, "image_id": 1, "category_id": 1, "bbox": [x, y, 20, 20]}
+                   for k, (x, y) in enumerate([(140, 110), (470, 10), (390, 240)], 1)]  # fmt: skip
+    content = {**sampler.dset.dataset, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}
+    choose = ndzarr.CocoSampler(content, sampler.workdir).targets
+    by_label = {1: tissue, 2: tissue}
+    grid = choose.grid((64, 64), mask=by_label, valid_only=0.5)
+    assert grid.index.tolist() == list(range(len(grid)))
+    assert len(grid) == len(choose.valid(choose.grid((64, 64)), 0.5, mask=by_label)) > 0
+    assert choose.positives((32, 32), mask=saturated).aid.tolist() == [1, 3]
+    drawn = choose.negatives(60, (32, 32), mask=by_label, valid_only=0.5, seed=3)
+    assert len(drawn) == 60
+    assert (choose.valid_fraction(drawn, mask=by_label) >= 0.5).all()
+    assert set(drawn.gid) == {1, 2}
+    assert (drawn.n_annots == 0).all()
+    assert drawn.equals(choose.negatives(60, (32, 32), mask=by_label, valid_only=0.5, seed=3))
+    with raises(TargetError, key="mask", hint="smaller"):
+        choose.negatives(1, (32, 32), mask={1: tissue & False, 2: tissue & False})
+
+
 def test_label_images_are_files_too_and_lie_in_the_space_of_a_video(slide, tmp_path):
     sampler, tissue = slide
     tifffile.imwrite(tmp_path / "tissue.tif", tissue.astype("u1"))
