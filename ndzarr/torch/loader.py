@@ -210,8 +210,8 @@ class Loader:
         self._running: object = None  # token of the iteration that is under way
 
     def __len__(self) -> int:
-        """Return the number of batches of the iteration that is under way, else of the next."""
-        return self.stream.batches_from(self.stream.start if self._running is not None else self._start()[1])
+        """Return the number of batches of a whole epoch; Lightning counts those before a checkpoint, too."""
+        return self.stream.batches_from(0)
 
     def __iter__(self) -> Iterator[Tensors]:
         self._running = running = object()
