@@ -40,21 +40,12 @@ PAGE = ROOT / "docs" / "openness.md"
 MARKS = "<!-- openness: begin -->", "<!-- openness: end -->"
 FOREIGN_MARKS = "<!-- foreign: begin -->", "<!-- foreign: end -->"
 WRITERS = (
-    *(
-        "dask",
-        "h5netcdf",
-        "icechunk",
-        "kerchunk",
-        "ngff-zarr",
-        "obstore",
-        "odc-geo",
-        "ome-zarr",
-        "rasterio",
-        "rioxarray",
-    ),
-    *("tensorstore", "virtualizarr", "zarrs"),
+    *("dask", "h5netcdf", "h5py", "icechunk", "kerchunk", "ngff-zarr", "obstore", "odc-geo"),
+    *("ome-zarr", "rasterio", "rioxarray", "tensorstore", "virtualizarr", "zarrs"),
 )
 """What writes the stores of the second table, besides what ndzarr needs itself."""
+PYTHON = "3.13"
+"""Of the environments, if uv makes them; the newest releases of some readers need it."""
 CODE, TRANSFORM = 32633, (10.0, 0.0, 300000.0, 0.0, -10.0, 7000000.0)
 PIXELS = ("pixels", "pixels0", "first")
 """Facts that are not compared where pixels are stored with loss."""
@@ -201,7 +192,7 @@ def _make_python(where: Path, *packages: str | Path) -> None:
     """Make an environment of Python with packages of PyPI."""
     python = where / "bin" / "python"
     if shutil.which("uv"):
-        _run("uv", "venv", "-q", where)
+        _run("uv", "venv", "-q", "--python", PYTHON, where)
         _run("uv", "pip", "install", "-q", "--python", python, *packages)
     else:
         _run(sys.executable, "-m", "venv", where)
